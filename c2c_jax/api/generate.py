@@ -14,7 +14,6 @@ from c2c_jax.api.translator import Translator, as_translator, listed
 from c2c_jax.errors import CheckpointError, ConfigError
 from c2c_jax.generation.pipeline import Blend, Generation, default_generator, load_generator
 from c2c_jax.generation.sampling import Sampling, checkpoint_sampling
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.text import require_text
 from c2c_jax.io.vectors import as_vectors
@@ -130,7 +129,7 @@ class Pipeline:
         clips = [(row, seed) for row in range(len(vectors_BE)) for seed in sampling.seeds]
         sounds: list[list[Audio]] = [[] for _ in vectors_BE]
         size = self._options["at_once"]
-        with Progress(stderr_console(), quiet=not self._progress) as bar:
+        with Progress(quiet=not self._progress) as bar:
             task = bar.add_task("sampling", total=-(-len(clips) // size) * sampling.number_of_steps)
             for start in range(0, len(clips), size):
                 part = clips[start : start + size]

@@ -32,7 +32,7 @@ from c2c_jax.generation.sampling import (
     checkpoint_sampling,
     require_torch,
 )
-from c2c_jax.io.console import print_fields, stderr_console
+from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
 
 if TYPE_CHECKING:  # JAX is imported after the flags are parsed
@@ -152,7 +152,7 @@ def run(args: argparse.Namespace) -> None:
     if len(weights) == 1 and count:
         weights = [weights[0] / count] * count
     written = images_to_audio(
-        find_images(args.images, stderr_console().print),
+        find_images(args.images),
         args.translator,
         clip=args.clip,
         generation=_generation(args) if args.audioldm else None,

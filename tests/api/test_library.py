@@ -73,7 +73,8 @@ def test_results_are_those_of_the_command(library, folder, translator, capsys):
 
 def test_several_queries_give_a_list_each(library, translator):
     one = library.search("examples/dog.png", translator=translator, k=2)
-    assert library.search(["examples/dog.png"] * 2, translator=translator, k=2) == [one, one]
+    for several in library.search(["examples/dog.png"] * 2, translator=translator, k=2):
+        assert [match.path for match in several] == [match.path for match in one]
     assert library.search(text=["rain"], k=2) == [library.search(text="rain", k=2)]
     assert library.search([], translator=translator) == []
     assert len(library.search(text="rain", k=99)) == 40
