@@ -10,6 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from tests.fixtures.programs import ROOT
 
@@ -18,6 +19,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 FOR_USERS = {name: lines for name, lines in EXTRAS.items() if name not in ("all", "dev", "docs", "cuda", "tpu")}
 # Packages that others import for us: diffusers, tensorflow_datasets, and torch.onnx.
 INDIRECT = {"accelerate", "array-record", "onnx", "onnxscript"}
+NOT_TESTED_WITH = {"gradio", "av", "pillow-heif", "wandb"}  # not part of the extra dev
 NOT_YET_IMPORTED = {"gradio", "av", "pillow-heif"}  # of the extras app, video and heic
 
 
@@ -62,6 +64,17 @@ def test_imported_packages_are_declared_and_declared_ones_are_imported():
 def test_type_checking_imports_do_not_count():
     code = "import os, a.b\nif TYPE_CHECKING:\n    import c\ndef f():\n    from d.e import g\n    from . import h"
     assert list(imports(ast.parse(code))) == ["os", "a.b", "d.e"]
+
+
+def test_the_oldest_versions_are_the_lower_bounds():
+    lines = (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()[1:]
+    oldest = {canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in lines)}
+    bounds = {}
+    for line in [*PROJECT["dependencies"], *(line for lines in FOR_USERS.values() for line in lines)]:
+        (bound,) = Requirement(line).specifier
+        assert bound.operator == ">="
+        bounds[canonicalize_name(Requirement(line).name)] = Version(bound.version)
+    assert {name: version for name, version in bounds.items() if name not in NOT_TESTED_WITH} == oldest
 
 
 def test_the_extra_all_has_every_extra_of_users():
