@@ -161,8 +161,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _default_audioldm(run: Path) -> str:
     """The default generator of translators to the mini world's CLAP. Raises ConfigError for other translators."""
+    from c2c_jax.io.resolve import bundle_folder
     from c2c_jax.translator.bundle import load_bundle
-    from c2c_jax.translator.resolve import bundle_folder
 
     if load_bundle(bundle_folder(run)).target.name == MINIWORLD_CLAP:
         return MINIWORLD_AUDIOLDM
