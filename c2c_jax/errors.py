@@ -50,6 +50,10 @@ class ExportError(C2CError):
     """A bundle that cannot be exported: an unusable folder, no access to the hub, or an export whose outputs differ."""
 
 
+class VectorError(C2CError):
+    """An array of vectors with a wrong shape or type, or with vectors that are zero or not finite."""
+
+
 class TrainingError(C2CError):
     """A training run that cannot start or continue."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from c2c_jax import recipes
 from c2c_jax.cli import arguments
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, check_fields
+from c2c_jax.config import Config, check_fields
 from c2c_jax.errors import C2CError, ConfigError, ImageError
 from c2c_jax.io.console import print_fields, stdout_console
 from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
@@ -124,10 +124,12 @@ def _overridden(config: Config, overrides: Sequence[str]) -> Config:
         raise ConfigError(f"unknown argument {rest[1]}; overrides are written --config.FIELD=VALUE")
     for section in ("translator", "objective"):
         if any(override.startswith(f"--config.{section}.kind=") for override in overrides):
-            _drop_foreign_settings(section, getattr(config, section))
+            from c2c_jax.training.check import drop_foreign_settings  # imports JAX
+
+            drop_foreign_settings(section, getattr(config, section))
     for match in settings:
         section = getattr(config, match["section"])
-        if match[0] in renamed and match["name"] not in _known_settings(match["section"], section.kind):
+        if match[0] in renamed and not _is_known(match["section"], section.kind, match["name"]):
             print(f"{match[0]} is ignored: {section.kind} has no such setting", file=sys.stderr)
         else:
             section.settings[match["name"]] = _literal(match["value"])
@@ -140,16 +142,10 @@ def _first_line(error: Exception) -> str:
     return line if len(line) <= LINE_MAX else f"{line[:LINE_MAX]}…"
 
 
-def _drop_foreign_settings(section: str, config: TranslatorConfig | ObjectiveConfig) -> None:
-    """Removes the recipe's settings that an overridden kind does not have."""
-    known = _known_settings(section, config.kind)
-    config.settings = {name: value for name, value in config.settings.items() if name in known}
-
-
-def _known_settings(section: str, kind: str) -> set[str]:
+def _is_known(section: str, kind: str, name: str) -> bool:
     from c2c_jax.training.check import known_settings  # imports JAX
 
-    return known_settings(section, kind)
+    return name in known_settings(section, kind)
 
 
 def _joined(overrides: Sequence[str]) -> list[str]:

@@ -18,14 +18,11 @@ work directory and the store must then be on a shared file system.
 import argparse
 import contextlib
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 from c2c_jax.cli import recipe
 from c2c_jax.cli.hosts import join_hosts
-from c2c_jax.errors import TrainingError
-from c2c_jax.io.atomic import exclusive_lock
-from c2c_jax.io.console import print_fields
+from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
 from c2c_jax.io.output_paths import require_output_folder
 
@@ -71,16 +68,24 @@ def run(args: argparse.Namespace) -> None:
     require_output_folder(workdir, "--workdir")
     recipe.require_sources(config)
     with join_hosts_of(args):
+        import jax
+
         from c2c_jax.data.embed import prepare_store
         from c2c_jax.data.images import image_vectors
         from c2c_jax.training.check import check
+        from c2c_jax.training.curves import score_table
+        from c2c_jax.training.run_state import exclusive_run
         from c2c_jax.training.train import train
 
         check(config)
         with exclusive_run(workdir):
             store = prepare_store(config, user_path(config.data.store) if config.data.store else workdir / "store")
             image_PS = image_vectors(config.images, config.source, workdir, store.plan.source.dim)
-            if train(config, store, workdir, image_PS):
+            result = train(config, store, workdir, image_PS)
+            if result and jax.process_index() == 0:
+                last = [entry for entry in result.history if entry["phase"] == "validation"][-1]
+                stderr_console().print(score_table(result.bundle.metrics, last))
+            if result:
                 print_fields(workdir / "bundle")
 
 
@@ -88,18 +93,3 @@ def default_workdir(name: str) -> Path:
     """`mlp` and `configs/mlp.py` → `runs/mlp`, `mlp:gcc` and `configs/mlp.py:gcc` → `runs/mlp-gcc`."""
     path, *preset = recipe.split_preset(name)
     return Path("runs") / "-".join([Path(path).stem, *filter(None, preset)])
-
-
-@contextlib.contextmanager
-def exclusive_run(workdir: Path) -> Iterator[None]:
-    """Raises TrainingError if another run uses `workdir`. Process 0 checks for all hosts."""
-    import jax
-
-    if jax.process_index():
-        yield
-        return
-    try:
-        with exclusive_lock(workdir):
-            yield
-    except BlockingIOError:
-        raise TrainingError(f"another run is using {workdir}; wait for it, or pass another --workdir") from None

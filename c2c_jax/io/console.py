@@ -1,8 +1,12 @@
-"""Terminal output: messages on stderr with control characters escaped, and results on stdout."""
+"""Terminal output: log messages and progress on stderr with control characters escaped, and results on stdout."""
 
+import contextlib
+import functools
 import io
+import logging
 import os
 import sys
+from collections.abc import Iterator
 
 from rich.console import Console
 
@@ -29,12 +33,45 @@ class SafeConsole(Console):
 
     def on_broken_pipe(self) -> None:
         """Raises BrokenPipeError when the reader of the output has closed it."""
+        self._buffer.clear()  # the next stream does not get what could not be written
         raise BrokenPipeError  # rich's own ends the process with exit code 1
 
 
+@functools.cache
 def stderr_console() -> SafeConsole:
-    """Makes the console for progress and notes: no markup, no wrapping."""
+    """Returns the shared console for progress and messages: no markup, no wrapping. It prints on the current
+    `sys.stderr`. Since it is shared, messages appear above live progress bars."""
     return SafeConsole(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints each record's message as one escaped line on stderr. Drops it if stderr is closed.
+
+    Raises BrokenPipeError if the reader of stderr has closed it, and OSError for other failed writes.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints the message of a record, above progress bars."""
+        console = stderr_console()
+        if not console.file.closed:
+            console.print(record.getMessage())
+
+
+@contextlib.contextmanager
+def log_to_stderr() -> Iterator[None]:
+    """Context manager in which the loggers of `c2c_jax` print notes and warnings on stderr, one line each, and do not
+    pass them to other handlers. Afterwards, logging is configured as before."""
+    logger, handler = logging.getLogger("c2c_jax"), ConsoleHandler()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def stdout_console() -> SafeConsole:

@@ -196,7 +196,7 @@ def test_code_of_the_card_runs(run, clip_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(code, names)
-    image = load_space(str(clip_folder)).encode_image([read_image(tmp_path / "photo.png")])
+    image = load_space(str(clip_folder)).encode_images([read_image(tmp_path / "photo.png")])
     with torch.no_grad():
         expected = torch.nn.functional.normalize(
             Translator.from_pretrained(run / "bundle").from_image(torch.from_numpy(image))

@@ -101,7 +101,7 @@ def test_transformers_reads_the_clip():
             **processor(images, return_tensors="pt"), **tokenizer(texts, padding=True, return_tensors="pt")
         )
     space = load_space("miniworld/clip")
-    for actual, side in ((space.encode_image(images), "image"), (space.encode_text(texts), "text")):
+    for actual, side in ((space.encode_images(images), "image"), (space.encode_text(texts), "text")):
         unit = actual / np.linalg.norm(actual, axis=1, keepdims=True)
         np.testing.assert_allclose(unit, expected[f"{side}_embeds"].numpy(), atol=1e-5)
 

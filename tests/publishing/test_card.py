@@ -110,7 +110,7 @@ def test_example_with_embedded_spaces_runs(name, tmp_path, monkeypatch):
     Image.fromarray(pixels).save("photo.png")
     names: dict[str, Any] = {}
     exec(snippet((folder / "README.md").read_text(encoding="utf-8")), names)
-    image_BS = load_space("miniworld/clip", only="image").encode_image([read_image(Path("photo.png"))])
+    image_BS = load_space("miniworld/clip", only="image").encode_images([read_image(Path("photo.png"))])
     np.testing.assert_allclose(names["clap"], translate(load_bundle(folder), image_BS), atol=1e-6)
 
 

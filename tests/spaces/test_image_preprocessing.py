@@ -145,7 +145,7 @@ def test_files_without_json_object(tmp_path, text):
 def test_pixels_that_do_not_fit_the_tower(tmp_path, content, actual):
     """For a checkpoint of 64-pixel images."""
     folder = shutil.copytree(EMBEDDED / "clip", tmp_path / "clip")
-    assert load_space(str(folder), only="image").encode_image(example_images()[:1]).shape == (1, 64)
+    assert load_space(str(folder), only="image").encode_images(example_images()[:1]).shape == (1, 64)
     (folder / FILE).write_text(json.dumps(content))
     for only in ("image", None):
         with pytest.raises(CheckpointError, match=f"makes .*{actual}.*; config.json asks for 64 x 64"):
