@@ -96,8 +96,8 @@ def mel_image(samples: Float[np.ndarray, " samples"], sample_rate: int, title: s
     figure.colorbar(image, label="dB")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
-    with Image.open(file) as image:
-        return image.convert("RGB")
+    with Image.open(file) as drawn:
+        return drawn.convert("RGB")
 
 
 def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> None:
