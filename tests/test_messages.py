@@ -1,4 +1,4 @@
-"""The package writes to stdout and stderr only through `logging` and progress bars; the commands print its log."""
+"""The package writes only through `logging` and progress bars; the commands print what is logged."""
 
 import logging
 import subprocess

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from c2c_jax.cli import arguments
 from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR
 from c2c_jax.errors import C2CError, CaptionError
-from c2c_jax.io.console import print_fields, printable, stderr_console, stdout_console
+from c2c_jax.io.console import print_fields, printable, stdout_console
 from c2c_jax.io.files import path_to_text, user_path
 
 if TYPE_CHECKING:  # JAX is imported after the flags are parsed
@@ -105,7 +105,6 @@ def run(args: argparse.Namespace) -> None:
         translator=translator,
         centre=not args.no_centre,
         list_all=args.strict,
-        console=stderr_console(),
         **{name: getattr(args, name) for name in fields},
     )
     _show_json(result) if args.json else show(result)
