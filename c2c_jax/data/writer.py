@@ -177,7 +177,7 @@ class StoreWriter:
                 side: self.plan.array(self.path, side).write(chunk, vectors)
                 for side, vectors in zip(SIDES, stored, strict=True)
             }
-            with open(self._progress, "a", encoding="utf-8") as file:
+            with open(self._progress, "a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps({"chunk": chunk, **checksums}) + "\n")
                 file.flush()
                 os.fsync(file.fileno())

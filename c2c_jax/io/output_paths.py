@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from c2c_jax.errors import ConfigError
+from c2c_jax.io import system
 from c2c_jax.io.atomic import sweep_once
 from c2c_jax.io.files import describe_path, is_regular
+from c2c_jax.io.names import windows_name_fault
 
 MAX_NAME, MAX_PATH = 255, 4000  # bytes that common file systems allow
 
@@ -57,7 +59,7 @@ def _require_parent(folder: Path, role: str) -> None:
 
 
 def _require_names(path: Path, role: str) -> None:
-    """Raises ConfigError for a path that no file system allows."""
+    """Raises ConfigError for a path that no file system allows, or on Windows for a name that Windows does not."""
     if "\0" in str(path):
         raise ConfigError(f"{role} {path} contains a NUL character: pass another path")
     if len(os.fsencode(path)) > MAX_PATH:
@@ -67,3 +69,5 @@ def _require_names(path: Path, role: str) -> None:
     for name in path.parts:
         if (size := len(os.fsencode(name))) > MAX_NAME:
             raise ConfigError(f"{role}: the name {name} takes {size} bytes, {MAX_NAME} are allowed: pass another path")
+        if system.IS_WINDOWS and name != path.anchor and (fault := windows_name_fault(name)):
+            raise ConfigError(f"{role}: the name {name} {fault}: pass another path")

@@ -1,4 +1,4 @@
-"""Handles Ctrl-C, SIGTERM and SIGHUP: raises an exception in the main thread, or ends the process if that fails."""
+"""Handles signals such as Ctrl-C: raises an exception in the main thread, or ends the process if that fails."""
 
 import contextlib
 import gc
@@ -14,7 +14,13 @@ from typing import Any, NoReturn
 GRACE_S = 4.0  # for the main thread to unwind; a forced exit loses nothing, since all writes are atomic
 RETRY_S = 0.01  # after which a postponed signal is sent again
 MERGE_S = 0.5  # signals this close together count as one: a terminal and a wrapper such as make may both send it
-_WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
+# Windows sends SIGBREAK for Ctrl-Break and when a console is closed; it has no SIGHUP and sends no SIGTERM.
+_WORDS = {
+    "SIGINT": "interrupted",
+    "SIGTERM": "terminated",
+    "SIGHUP": "the terminal was closed",
+    "SIGBREAK": "interrupted",
+}
 SIGNALS = {int(getattr(signal, name)): words for name, words in _WORDS.items() if hasattr(signal, name)}
 
 _exit_lock = threading.Lock()  # held by the thread that ends the process

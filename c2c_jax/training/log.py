@@ -17,7 +17,7 @@ from c2c_jax.errors import BundleError, ConfigError, TrainingError
 from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import describe_path
-from c2c_jax.io.json import read_json, read_json_lines
+from c2c_jax.io.json import format_json, read_json, read_json_lines
 from c2c_jax.io.progress import time_left
 from c2c_jax.old_names import upgraded
 from c2c_jax.training.trackers import Trackers
@@ -84,13 +84,15 @@ class RunLog:
         self.print_line(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {summary}")
         if self.writes:
             with atomic_write(self.workdir / "config.json") as temporary:
-                temporary.write_text(json.dumps(dataclasses.asdict(self.config), indent=2) + "\n", encoding="utf-8")
+                temporary.write_bytes(format_json(dataclasses.asdict(self.config)))
         metrics = self.workdir / "metrics.jsonl"
         if describe_path(metrics) != "no file":
             self.history = [entry for entry in read_entries(metrics) if entry["step"] <= step]
             if self.writes:
                 with atomic_write(metrics) as temporary:
-                    temporary.write_text("".join(json.dumps(e) + "\n" for e in self.history), encoding="utf-8")
+                    temporary.write_text(
+                        "".join(json.dumps(e) + "\n" for e in self.history), encoding="utf-8", newline="\n"
+                    )
         if self.writes:
             self.trackers = Trackers(self.workdir, self.config, step)
         self.bar.start()
@@ -188,7 +190,7 @@ class RunLog:
         entry = {"step": self.step, "phase": phase, **values}
         self.history.append(entry)
         if self.writes:
-            with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
+            with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps(entry) + "\n")
         if self.trackers:
             self.trackers.write(self.step, phase, {name: value for name, value in values.items() if name != "step"})
