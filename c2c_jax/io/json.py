@@ -1,4 +1,4 @@
-"""Reads JSON files with checked types and limits on size, depth and numbers (all JSON is read here), and formats JSON."""
+"""Reads JSON files (all are read here) with checked types and limits on size, depth and numbers, and formats JSON."""
 
 import codecs
 import dataclasses
