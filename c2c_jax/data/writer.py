@@ -33,7 +33,7 @@ from jaxtyping import Shaped
 from c2c_jax.data.chunks import cast_vectors, why_not_castable
 from c2c_jax.data.store import SIDES, Plan, Sha256, Store, read_plan, write_json
 from c2c_jax.errors import StoreError
-from c2c_jax.io.atomic import exclusive_lock, sweep
+from c2c_jax.io.atomic import exclusive_lock, replace, sweep
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.json import read_json_lines
 
@@ -125,7 +125,7 @@ class StoreWriter:
         if texts:
             (path / "captions").mkdir(exist_ok=True)
             for file in texts.glob("*.txt"):
-                os.replace(file, path / "captions" / file.name)
+                replace(file, path / "captions" / file.name)
 
     def _read_old(self) -> None:
         """Reads what a growing or repaired store already has: its undamaged chunks, and the vectors of the chunk that

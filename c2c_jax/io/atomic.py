@@ -54,7 +54,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             if temporary.is_dir() and path.is_dir():
                 _replace_folder(path, temporary, holder / REPLACED)
             else:
-                _replace(temporary, path)
+                replace(temporary, path)
         except OSError as error:
             if error.errno is None or (error.filename and not str(error.filename).startswith(str(holder))):
                 raise
@@ -65,15 +65,15 @@ def _replace_folder(path: Path, temporary: Path, backup: Path) -> None:
     if _exchange(temporary, path):
         return
     backup.mkdir()
-    _replace(path, backup / path.name)
+    replace(path, backup / path.name)
     try:
-        _replace(temporary, path)
+        replace(temporary, path)
     except BaseException:
-        _replace(backup / path.name, path)
+        replace(backup / path.name, path)
         raise
 
 
-def _replace(source: Path, target: Path) -> None:
+def replace(source: Path, target: Path) -> None:
     """Calls os.replace. On Windows, a path that is open, often by a virus scanner, is tried again for REPLACE_S."""
     end = time.monotonic() + REPLACE_S
     while True:

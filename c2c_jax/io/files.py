@@ -162,12 +162,14 @@ def walk(*folders: Path, include_unreadable: bool = False) -> Iterator[Path]:
     """
     paths = [path for path in folders if not os.path.isdir(path)]
     pending = [path for path in reversed(folders) if os.path.isdir(path)]
-    entered: set[tuple[int, int]] = set()
+    entered: set[object] = set()
     while pending:
         folder = pending.pop()
         try:
             status = os.stat(folder)
-            if (identity := (status.st_dev, status.st_ino)) in entered:
+            # Some drives of Windows do not number files.
+            identity = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
+            if identity in entered:
                 continue
             entered.add(identity)
             with os.scandir(folder) as entries:

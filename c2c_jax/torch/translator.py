@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch.nn import functional
 
 CLOSED_FORM = ("procrustes", "ridge")
@@ -341,7 +341,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if file.read(30).startswith(b"version https://git-lfs"):
             raise ValueError(f"{path.name} is a Git LFS pointer, not the file itself: run `git lfs pull`")
     try:
-        tensors = load_file(path)
+        tensors = load(path.read_bytes())  # a mapped file could not be replaced on Windows
     except SafetensorError as error:
         raise ValueError(f"{path.name} is not a whole safetensors file ({error}): fetch it again") from None
     if invalid := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
