@@ -12,6 +12,8 @@ from c2c_jax.io.names import windows_name_fault
 
 MAX_NAME, MAX_PATH = 255, 4000  # bytes that common file systems allow
 
+_tried: set[tuple[Path, int]] = set()  # folders and lengths of names that can be written
+
 
 def require_output_file(path: Path, role: str, inputs: Iterable[Path] = ()) -> None:
     """Raises ConfigError if a regular file cannot be written at `path`, or if it would replace one of the inputs.
@@ -56,7 +58,8 @@ def _require_parent(folder: Path, role: str, name: str = "file") -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(f"{role}: the folder {existing} is not writable: pass another path")
     sweep_once(existing)  # removes what an interrupted command left
-    if system.IS_WINDOWS:  # where os.access ignores permissions, and the whole path may be too long
+    # On Windows, os.access ignores permissions, and the whole path may be too long: a write is tried.
+    if system.IS_WINDOWS and (existing, len(name)) not in _tried:
         try:
             with temporary_folder(existing) as temporary:
                 (temporary / name).touch()
@@ -64,6 +67,7 @@ def _require_parent(folder: Path, role: str, name: str = "file") -> None:
             raise ConfigError(
                 f"{role}: {existing / name} cannot be written ({error.strerror}): pass another path"
             ) from None
+        _tried.add((existing, len(name)))
 
 
 def _require_names(path: Path, role: str) -> None:
