@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from c2c_jax.cli.arguments import require_captions
+from c2c_jax.cli.recipe import read_config
 from c2c_jax.data.captions import open_sources
 from c2c_jax.errors import CaptionError, CheckpointError, ConfigError
 from c2c_jax.evaluation.pairs import read_pairs
@@ -166,3 +167,12 @@ def test_a_full_disk_where_no_space_can_be_reserved(tmp_path, monkeypatch):
     checkpoints._require_space(tmp_path, 1000)
     with pytest.raises(OSError, match="No space left on device"):
         checkpoints._require_space(tmp_path, 2**62)
+
+
+def test_a_recipe_on_a_drive(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "configs" / "mlp.py").read_text()
+    for name in (r"C:\me\mlp.py", r"configs\mlp.py"):
+        (tmp_path / name).write_text(text)
+        assert read_config(name, []).source == "miniworld/clip"
+        assert read_config(f"{name}:gcc", []).source != "miniworld/clip"

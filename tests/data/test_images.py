@@ -113,7 +113,7 @@ def test_what_is_looked_for_before_anything_is_loaded(tmp_path):
 def test_vectors_of_the_mini_world_are_kept(tmp_path, monkeypatch):
     config = ImagesConfig(files="miniworld:64")
     vectors_PS = image_vectors(config, "miniworld/clip", tmp_path)
-    expected = load_space("miniworld/clip").encode_image([image_at("train", 5)])
+    expected = load_space("miniworld/clip").encode_images([image_at("train", 5)])
     np.testing.assert_allclose(vectors_PS[5], expected[0], atol=1e-5)
     calls = []
     encode = Space.encode_pixels
@@ -135,7 +135,7 @@ def test_vectors_of_files(tmp_path, capsys, monkeypatch):
     image_at("test", 20).save(folder / "20.png")
     monkeypatch.setenv("HOME", str(tmp_path))
     vectors_PS = image_vectors(ImagesConfig(files="~/pictures"), "miniworld/clip", tmp_path)
-    expected = load_space("miniworld/clip").encode_image([image_at("test", 20)])
+    expected = load_space("miniworld/clip").encode_images([image_at("test", 20)])
     np.testing.assert_allclose(vectors_PS[20], expected[0], atol=1e-5)
     assert image_vectors(ImagesConfig(), "miniworld/clip", tmp_path) is None
 
@@ -154,8 +154,8 @@ def test_misuse(tmp_path):
 
 def test_pictures_are_made_in_blocks_and_kept_ones_are_bounded(tmp_path, monkeypatch):
     config, blocks = ImagesConfig(files="miniworld:130"), []
-    encode = Space.encode_image
-    monkeypatch.setattr(Space, "encode_image", lambda self, given: blocks.append(len(given)) or encode(self, given))
+    encode = Space.encode_images
+    monkeypatch.setattr(Space, "encode_images", lambda self, given: blocks.append(len(given)) or encode(self, given))
     vectors_PS = image_vectors(config, "miniworld/clip", tmp_path)
     assert blocks == [64, 64, 2]
     with np.load(tmp_path / CACHE) as cached:
