@@ -10,8 +10,8 @@ from pathlib import PurePath, PureWindowsPath
 # Every colon but that of a drive: `C:\` or `C:/` at the start of a part, or after `\\?\`.
 _COLON = re.compile(r":(?:(?![\\/])|(?<!^[A-Za-z]:)(?<!:[A-Za-z]:)(?<!\\[?.]\\[A-Za-z]:))")
 _PATH_START = re.compile(r"[./~\\]|[A-Za-z]:[\\/]")
-WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE | re.DOTALL)
-WINDOWS_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
+_WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE | re.DOTALL)
+_WINDOWS_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
 
 
 def split_name(name: str) -> list[str]:
@@ -42,8 +42,8 @@ def windows_name_fault(name: str) -> str:
 
     Some of these names raise no error there: with a colon, data goes into a hidden stream of another file.
     """
-    if match := WINDOWS_FORBIDDEN.search(name):
+    if match := _WINDOWS_FORBIDDEN.search(name):
         return f"contains {match[0]!r}, which Windows does not allow"
     if name.endswith((".", " ")) and name.strip("."):
         return "ends with a dot or a space, which Windows drops"
-    return "is a device of Windows" if WINDOWS_DEVICE.fullmatch(name) else ""
+    return "is a device of Windows" if _WINDOWS_DEVICE.fullmatch(name) else ""

@@ -27,7 +27,7 @@ _exit_lock = threading.Lock()  # held by the thread that ends the process
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised in the main thread by Ctrl-C, SIGTERM and SIGHUP within `raise_on_signals`."""
+    """Raised in the main thread by Ctrl-C, SIGTERM, SIGHUP and Ctrl-Break within `raise_on_signals`."""
 
     def __init__(self, number: int):
         super().__init__(SIGNALS[number])
@@ -36,7 +36,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def raise_on_signals(program: str, codes: Mapping[int, int] | None = None) -> Iterator[None]:
-    """Context manager in which the first Ctrl-C, SIGTERM or SIGHUP raises Interrupted in the main thread.
+    """Context manager in which the first Ctrl-C, SIGTERM, SIGHUP or Ctrl-Break raises Interrupted in the main thread.
 
     A second signal ends the process at once, with one line on stderr. So does the first one if the main thread is still
     inside after GRACE_S seconds: Python raises nothing during compiled code, and a library may swallow the exception.
