@@ -108,7 +108,7 @@ def test_residual_starts_as_identity():
 
 WITHOUT_JAX = """
 import sys
-for name in ("jax", "jaxlib", "flax", "optax", "orbax", "tensorstore", "transformers", "diffusers", "ml_collections"):
+for name in ("jax", "jaxlib", "flax", "optax", "orbax", "tensorstore", "transformers", "diffusers", "rich"):
     sys.modules[name] = None
 import torch
 from c2c_jax.errors import BundleNotFoundError
