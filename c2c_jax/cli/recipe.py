@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from c2c_jax.cli import arguments
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, check_fields
+from c2c_jax.config import Config, check_fields
 from c2c_jax.errors import C2CError, ConfigError, ImageError
 from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
 from c2c_jax.old_names import new_name
@@ -61,10 +61,12 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
         raise ConfigError(f"{path}: get_config() must return a c2c_jax.config.Config")
     for section in ("translator", "objective"):
         if any(override.startswith(f"--config.{section}.kind=") for override in overrides):
-            _drop_foreign_settings(section, getattr(config, section))
+            from c2c_jax.training.check import drop_foreign_settings  # imports JAX
+
+            drop_foreign_settings(section, getattr(config, section))
     for match in settings:
         section = getattr(config, match["section"])
-        if match[0] in renamed and match["name"] not in _known_settings(match["section"], section.kind):
+        if match[0] in renamed and not _is_known(match["section"], section.kind, match["name"]):
             print(f"{match[0]} is ignored: {section.kind} has no such setting", file=sys.stderr)
         else:
             section.settings[match["name"]] = _literal(match["value"])
@@ -72,16 +74,10 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     return config
 
 
-def _drop_foreign_settings(section: str, config: TranslatorConfig | ObjectiveConfig) -> None:
-    """Removes the recipe's settings that an overridden kind does not have."""
-    known = _known_settings(section, config.kind)
-    config.settings = {name: value for name, value in config.settings.items() if name in known}
-
-
-def _known_settings(section: str, kind: str) -> set[str]:
+def _is_known(section: str, kind: str, name: str) -> bool:
     from c2c_jax.training.check import known_settings  # imports JAX
 
-    return known_settings(section, kind)
+    return name in known_settings(section, kind)
 
 
 def _joined(overrides: Sequence[str]) -> list[str]:

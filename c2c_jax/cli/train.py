@@ -15,13 +15,10 @@ work directory and the store must then be on a shared file system.
 import argparse
 import contextlib
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 from c2c_jax.cli.hosts import join_hosts
 from c2c_jax.cli.recipe import read_config, require_sources
-from c2c_jax.errors import TrainingError
-from c2c_jax.io.atomic import exclusive_lock
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
 from c2c_jax.io.output_paths import require_output_folder
@@ -69,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
         from c2c_jax.data.images import image_vectors
         from c2c_jax.training.check import check
         from c2c_jax.training.curves import score_table
+        from c2c_jax.training.run_state import exclusive_run
         from c2c_jax.training.train import train
 
         check(config)
@@ -87,18 +85,3 @@ def default_workdir(recipe: str) -> Path:
     """`configs/mlp.py` → `runs/mlp`, `configs/mlp.py:gcc` → `runs/mlp-gcc`."""
     path, _, preset = recipe.partition(":")
     return Path("runs") / "-".join([Path(path).stem, *([preset] if preset else [])])
-
-
-@contextlib.contextmanager
-def exclusive_run(workdir: Path) -> Iterator[None]:
-    """Raises TrainingError if another run uses `workdir`. Process 0 checks for all hosts."""
-    import jax
-
-    if jax.process_index():
-        yield
-        return
-    try:
-        with exclusive_lock(workdir):
-            yield
-    except BlockingIOError:
-        raise TrainingError(f"another run is using {workdir}; wait for it, or pass another --workdir") from None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from c2c_jax.data.chunks import LENGTHS, Dtype, cast_vectors, why_not_castable
 from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, read_plan

@@ -1,7 +1,9 @@
 """Records what a run was started with, so that a resumed run sees the same rows in the same order."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +11,8 @@ import jax
 import msgspec
 
 from c2c_jax.data.store import Plan, Store
-from c2c_jax.errors import ConfigError
-from c2c_jax.io.atomic import atomic_write
+from c2c_jax.errors import ConfigError, TrainingError
+from c2c_jax.io.atomic import atomic_write, exclusive_lock
 from c2c_jax.io.files import describe_path
 from c2c_jax.io.json import read_json, read_json_as
 
@@ -89,3 +91,16 @@ def read_run_state(workdir: Path) -> RunState | None:
         return msgspec.convert({**fields, "loader": fields.get("feed")}, RunState)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{old} cannot be read ({error}); {ADVICE}") from None
+
+
+@contextlib.contextmanager
+def exclusive_run(workdir: Path) -> Iterator[None]:
+    """Raises TrainingError if another run uses `workdir`. Process 0 checks for all hosts."""
+    if jax.process_index():
+        yield
+        return
+    try:
+        with exclusive_lock(workdir):
+            yield
+    except BlockingIOError:
+        raise TrainingError(f"another run is using {workdir}; wait for it, or pass another --workdir") from None
