@@ -78,7 +78,7 @@ def _epilog(text: str) -> Iterator[str]:
     for block in re.split(r"\n\n+", text.strip()):
         first, _, rest = block.partition("\n")
         if first == "examples:":
-            yield f"```text\n{inspect.cleandoc(rest)}\n```"
+            yield f"```console\n{inspect.cleandoc(rest)}\n```"
         else:
             yield _text(block)
 
@@ -130,9 +130,13 @@ def _bounds(metadata: Mapping[str, Any]) -> str:
     if "choices" in metadata:
         return ", ".join(map(_code, metadata["choices"]))
     if "ge" in metadata and "le" in metadata:
-        return f"{metadata['ge']:,g} to {metadata['le']:,g}"
+        return f"{_number(metadata['ge'])} to {_number(metadata['le'])}"
     words = {"gt": "above", "ge": "from", "lt": "below", "le": "at most"}
-    return ", ".join(f"{word} {metadata[name]:,g}" for name, word in words.items() if name in metadata)
+    return ", ".join(f"{word} {_number(metadata[name])}" for name, word in words.items() if name in metadata)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
 
 
 def recipes() -> str:
@@ -154,7 +158,7 @@ def recipes() -> str:
 def _docstring(described: Any) -> Iterator[str]:
     """The paragraphs of a docstring as Markdown; indented ones become code blocks."""
     for block in re.split(r"\n\n+", inspect.getdoc(described) or ""):
-        yield f"```text\n{inspect.cleandoc(block)}\n```" if block.startswith("    ") else _text(block)
+        yield f"```console\n{inspect.cleandoc(block)}\n```" if block.startswith("    ") else _text(block)
 
 
 def _summary(described: Any) -> str:
