@@ -1,5 +1,6 @@
 """Trains a translator on arrays of paired vectors."""
 
+import contextlib
 import copy
 import dataclasses
 import difflib
@@ -75,15 +76,13 @@ def fit(
     if workdir is None and (config.log.tensorboard or config.log.wandb):
         raise ConfigError("log.tensorboard and log.wandb need a folder: pass workdir")
     image_PS = None if images is None else _image_vectors(images, arrays[0].shape[1])
-    if workdir is None:
-        result = train(config, ArrayStore.of(*arrays, ids), None, image_PS, progress=progress)
-    else:
-        folder = Path(workdir).expanduser()
-        with exclusive_run(folder):
-            result = train(config, ArrayStore.of(*arrays, ids, hashes=True), folder, image_PS, progress=progress)
+    folder = None if workdir is None else Path(workdir).expanduser()
+    store = ArrayStore.of(*arrays, ids, hashes=folder is not None)
+    with exclusive_run(folder) if folder else contextlib.nullcontext():
+        result = train(config, store, folder, image_PS, progress=progress)
     if result is None:
         raise TrainingError(f"SIGTERM stopped the run; call fit again with the same workdir, {workdir}, to resume it")
-    return Translator(result.bundle, name="" if workdir is None else Path(workdir).name, history=result.history)
+    return Translator(result.bundle, folder, result.history)
 
 
 def _override(config: Config, fields: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from c2c_jax.api.messages import names_arguments
 from c2c_jax.errors import BundleError, ConfigError
-from c2c_jax.io.files import path_to_text
+from c2c_jax.io.console import printable
 from c2c_jax.io.vectors import as_vectors, require_directions
 from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.space_id import SpaceId
@@ -24,18 +24,23 @@ UNKNOWN = "unknown"  # name of a space that was not stated
 class Translator:
     """A trained translator from the vectors of one joint embedding space (CLIP) to those of another (CLAP).
 
-    Create it with `c2c_jax.load` or `c2c_jax.fit`. name: what it was loaded from. metrics: its validation scores by
-    name, see docs/training.md. history: the log of its training, one dictionary an entry; empty unless it comes from
+    Create it with `c2c_jax.load` or `c2c_jax.fit`. path: what it was loaded from, or the work directory of `fit`; None
+    if it is only in memory. history: the log of its training, one dictionary an entry; empty unless it comes from
     `fit`.
     """
 
-    def __init__(self, bundle: Bundle, name: str = "", history: Sequence[dict[str, Any]] = ()):
-        self.bundle, self.name, self.history = bundle, name, list(history)
+    def __init__(self, bundle: Bundle, path: Path | None = None, history: Sequence[dict[str, Any]] = ()):
+        self.bundle, self.path, self.history = bundle, path, list(history)
         self._clips: dict[str, Space] = {}
 
     def __repr__(self) -> str:
         spaces = f"{self.source.name} [{self.source.dim}] → {self.target.name} [{self.target.dim}]"
         return f"Translator({self.name!r}, {self.bundle.spec.kind}, {spaces})"
+
+    @property
+    def name(self) -> str:
+        """The name of the run, folder or hub repository that it comes from; "untitled" if it is only in memory."""
+        return "untitled" if self.path is None else printable(run_name(self.path))
 
     @property
     def source(self) -> SpaceId:
@@ -126,7 +131,7 @@ class Translator:
         from c2c_jax.publishing.hub import require_access
 
         require_access(name)
-        return push_bundle(self.bundle, name, origin=self.name or "the translator", private=private)
+        return push_bundle(self.bundle, name, origin=self.name, private=private)
 
 
 @names_arguments
@@ -137,7 +142,12 @@ def load(name: str | Path) -> Translator:
     repository OWNER/NAME of the Hugging Face hub. Raises BundleError if there is none or it is damaged.
     """
     path = Path(name).expanduser()
-    return Translator(load_bundle(bundle_folder(path)), name=path_to_text(Path(run_name(path))))
+    return Translator(load_bundle(bundle_folder(path)), path)
+
+
+def as_translator(translator: str | Path | Translator) -> Translator:
+    """A translator, loaded if only its name is given."""
+    return translator if isinstance(translator, Translator) else load(translator)
 
 
 def listed(items: Any) -> list[Any]:

@@ -105,7 +105,6 @@ def run(args: argparse.Namespace) -> None:
         translator=translator,
         centre=not args.no_centre,
         list_all=args.strict,
-        console=stderr_console(),
         **{name: getattr(args, name) for name in fields},
     )
     _show_json(result) if args.json else show(result)

@@ -3,6 +3,7 @@
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -70,8 +71,8 @@ def mel_spectrogram(samples: Float[np.ndarray, " samples"], sample_rate: int) ->
     return np.maximum(decibels_MT, -DYNAMIC_RANGE_DB).astype(np.float32)
 
 
-def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> None:
-    """Writes an image of the mel spectrogram, with seconds and hertz on its axes."""
+def mel_figure(samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> Any:
+    """A matplotlib figure of the mel spectrogram, with seconds and hertz on its axes."""
     from matplotlib.figure import Figure  # slow to import
 
     mels_MT = mel_spectrogram(samples, sample_rate)
@@ -92,6 +93,12 @@ def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sam
     axes.set(xlabel="seconds", ylabel="hertz")
     axes.set_title(plot_title(title), parse_math=False)
     figure.colorbar(image, label="dB")
+    return figure
+
+
+def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> None:
+    """Writes an image of the mel spectrogram."""
+    figure = mel_figure(samples, sample_rate, title)
     with atomic_write(path) as temp:
         figure.savefig(temp, dpi=100)
 

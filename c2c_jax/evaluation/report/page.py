@@ -19,7 +19,6 @@ import numpy as np
 from flax import nnx
 from markupsafe import Markup
 
-from c2c_jax import __version__
 from c2c_jax.config import Config, flat_fields
 from c2c_jax.errors import C2CError, ConfigError, ReportError, one_line
 from c2c_jax.evaluation.report import plots
@@ -38,6 +37,7 @@ from c2c_jax.training.objectives import build_objective
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.kinds import kind_named
 from c2c_jax.translator.resolve import bundle_folder, is_local, run_name
+from c2c_jax.version import __version__
 
 HERE = Path(__file__).parent
 MAX_VECTORS_BYTES = 2**28  # of `vectors.npz`, which may contain:
