@@ -13,7 +13,6 @@ from c2c_jax.evaluation.evaluate import EvalRequest
 from c2c_jax.evaluation.evaluate import evaluate as evaluate_request
 from c2c_jax.evaluation.results import Results, markdown, notes, require_results_place, tables, write
 from c2c_jax.io.atomic import temporary_folder
-from c2c_jax.io.console import stderr_console
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -105,7 +104,7 @@ def evaluate(
             geometry=geometry,
             bootstrap=Bootstrap(resamples=bootstrap, seed=seed),
         )
-        return Evaluation(evaluate_request(request, stderr_console()))
+        return Evaluation(evaluate_request(request))
 
 
 def _path(path: Any) -> Path | None:

@@ -38,7 +38,7 @@ def fit(
     recipe: str | Config = "recommended",
     *,
     images: Any = None,
-    validation: float = 0.1,
+    validation: int | float = 0.1,
     seed: int = 0,
     workdir: str | Path | None = None,
     spaces: tuple[str | Space, str | Space] | None = None,
@@ -113,7 +113,7 @@ def _set_field(config: Config, path: str, value: Any) -> None:
         raise ConfigError(f"fit has no argument and the recipe no field {path!r:.80}; {advice}")
 
 
-def _held_out(validation: float, rows: int, config: Config) -> int:
+def _held_out(validation: int | float, rows: int, config: Config) -> int:
     """The number of rows to hold out. Raises ConfigError for a fraction or number that leaves nothing on one side."""
     count = round(validation * rows) if 0 < validation < 1 else validation
     if not (isinstance(count, int) and 1 <= count < max(rows, 2)):

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +14,6 @@ from c2c_jax.api.translator import Translator, as_translator, listed
 from c2c_jax.errors import CheckpointError, ConfigError
 from c2c_jax.generation.pipeline import Blend, Generation, default_generator, load_generator
 from c2c_jax.generation.sampling import Sampling, checkpoint_sampling
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.text import require_text
 from c2c_jax.io.vectors import as_vectors
@@ -54,7 +53,7 @@ class Pipeline:
         return f"Pipeline({clip} → {self.translator.name} → {self._generator_name or 'no generator'})"
 
     @names_arguments
-    def encode_images(self, images: Any, *, output_mean: Literal["text", "audio"] = "text") -> Float[np.ndarray, "B E"]:
+    def encode_images(self, images: Any, *, output_mean: str = "text") -> Float[np.ndarray, "B E"]:
         """Encodes images with CLIP and translates them to unit CLAP vectors [B, E]; see `Translator.encode_images`."""
         return self.translator.encode_images(images, clip=self._clip, output_mean=output_mean)
 
@@ -73,7 +72,7 @@ class Pipeline:
         *,
         prompt: str | None = None,
         mix: float = 0.5,
-        output_mean: Literal["text", "audio"] = "text",
+        output_mean: str = "text",
         seed: int = 0,
         candidates: int = 1,
         **sampling: Any,
@@ -130,7 +129,7 @@ class Pipeline:
         clips = [(row, seed) for row in range(len(vectors_BE)) for seed in sampling.seeds]
         sounds: list[list[Audio]] = [[] for _ in vectors_BE]
         size = self._options["at_once"]
-        with Progress(stderr_console(), quiet=not self._progress) as bar:
+        with Progress(quiet=not self._progress) as bar:
             task = bar.add_task("sampling", total=-(-len(clips) // size) * sampling.number_of_steps)
             for start in range(0, len(clips), size):
                 part = clips[start : start + size]

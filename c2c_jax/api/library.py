@@ -4,7 +4,7 @@ import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +12,6 @@ from jaxtyping import Float
 from c2c_jax.api.messages import names_arguments
 from c2c_jax.api.translator import Translator, as_translator, listed
 from c2c_jax.errors import AudioError, ConfigError
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import text_to_path
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.text import require_text
@@ -52,7 +51,7 @@ class SoundLibrary:
         self.folder, self._clap, self._progress = Path(folder).expanduser(), clap, progress
         space_id = clap.id if isinstance(clap, Space) else identify(clap)
         self._library = open_library(self.folder, space_id, None if index is None else Path(index).expanduser())
-        with Progress(stderr_console(), "sounds", quiet=not progress) as bar:
+        with Progress("sounds", quiet=not progress) as bar:
             task = bar.add_task("encoding", total=len(self._library.pending))
             errors = self._library.update(lambda: self.clap, lambda: bar.advance(task))
         for error in errors:
@@ -97,7 +96,7 @@ class SoundLibrary:
         clip: str | None = None,
         references: Sequence[str] = (),
         centre: bool = True,
-        hubness: Literal["texts", "all", "none"] = "texts",
+        hubness: str = "texts",
     ) -> Any:
         """Finds the k best sounds for images or texts: a list of `Match`, best first; for several queries, a list of
         such lists.

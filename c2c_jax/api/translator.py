@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -58,9 +58,7 @@ class Translator:
         return dict(self.bundle.metrics)
 
     @names_arguments
-    def translate(
-        self, vectors: Any, *, kind: Literal["image", "text"] = "image", output_mean: Literal["text", "audio"] = "text"
-    ) -> Float[np.ndarray, "B E"]:
+    def translate(self, vectors: Any, *, kind: str = "image", output_mean: str = "text") -> Float[np.ndarray, "B E"]:
         """Translates raw source vectors [B, S] to unit target vectors [B, E], float32.
 
         vectors: an array of numpy, JAX or torch. Images and texts are centred differently, so `kind` says which they
@@ -82,7 +80,7 @@ class Translator:
 
     @names_arguments
     def encode_images(
-        self, images: Any, *, clip: str | None = None, output_mean: Literal["text", "audio"] = "text"
+        self, images: Any, *, clip: str | None = None, output_mean: str = "text"
     ) -> Float[np.ndarray, "B E"]:
         """Encodes images with CLIP and translates them: unit target vectors [B, E], float32.
 

@@ -20,7 +20,7 @@ from c2c_jax.cli import arguments
 from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.cli.train import add_config_arguments, join_hosts_of
 from c2c_jax.errors import ConfigError, StoreError
-from c2c_jax.io.console import print_fields, stderr_console
+from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
 from c2c_jax.io.output_paths import require_output_folder
 from c2c_jax.io.progress import phase
@@ -96,7 +96,7 @@ def _verify(path: Path) -> None:
     from c2c_jax.data.store import Store
 
     store, count = Store.open(path), 0
-    with phase(stderr_console(), "checking the store"):
+    with phase("checking the store"):
         for count, (part, chunk, how) in enumerate(store.damage(), start=1):  # noqa: B007
             if chunk is None:
                 print_fields(f"{path / part / 'zarr.json'} is {how}")

@@ -31,7 +31,7 @@ from c2c_jax.generation.sampling import (
     Sampling,
     checkpoint_sampling,
 )
-from c2c_jax.io.console import print_fields, stderr_console
+from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
 
 if TYPE_CHECKING:  # JAX is imported after the flags are parsed
@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> None:
     if len(weights) == 1 and count:
         weights = [weights[0] / count] * count
     written = images_to_audio(
-        find_images(args.images, stderr_console().print),
+        find_images(args.images),
         args.translator,
         clip=args.clip,
         generation=_generation(args) if args.audioldm else None,

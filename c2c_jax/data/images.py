@@ -14,7 +14,6 @@ from c2c_jax.config import ImagesConfig
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import describe_path, is_array, user_path
 from c2c_jax.io.images import find_images
 from c2c_jax.io.progress import Progress
@@ -52,14 +51,14 @@ def image_vectors(
             f"config.images.files is {config.files!r:.40}; for images of the mini world, write miniworld:COUNT with "
             f"{MIN_IMAGES} to 999,999 images"
         )
-    files = [] if count else find_images([str(path)], logger.warning)
+    files = [] if count else find_images([str(path)])
     space = load_space(source, only="image")
     listed = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files if file.is_file()]
     key = hashlib.sha256(json.dumps([space.fingerprint, config.files, listed]).encode()).hexdigest()
     cache = workdir / CACHE
     if (cached_PS := _cached_vectors(cache, key, count or len(files), space.dim)) is not None:
         return cached_PS
-    with Progress(stderr_console(), "images", quiet=jax.process_index() != 0) as bar:
+    with Progress("images", quiet=jax.process_index() != 0) as bar:
         task = bar.add_task("encoding", total=count or len(files))
         parts_PS: list[np.ndarray] = [np.zeros((0, space.dim), np.float32)]
         for start in range(0, count, IMAGE_BATCH):

@@ -15,7 +15,6 @@ from c2c_jax.generation.plan import plan, require_embedding_place, require_place
 from c2c_jax.generation.records import File, MixedIn, Networks, file_of
 from c2c_jax.generation.sampling import MINIWORLD_AUDIOLDM, MINIWORLD_CLAP, Sampling
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular, local_path, path_to_text, sha256_of
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.text import require_text
@@ -150,7 +149,7 @@ def images_to_audio(
     bundle = load_bundle(folder)
     require_output_mean(bundle, output_mean)
     checkpoint_folder(clip or bundle.source.name)  # fails before the generator is loaded
-    with ThreadPoolExecutor(1) as thread, Progress(stderr_console()) as bar:
+    with ThreadPoolExecutor(1) as thread, Progress() as bar:
         loading = thread.submit(load_generator, generation, bundle, bool(blend.prompts)) if generation else None
         bar.begin("loading")
         space = load_clip(bundle, clip, with_text=False)
@@ -212,7 +211,7 @@ def images_to_audio(
         }
         jobs = render_jobs(inputs, vectors_BE, records, generator)
         sampling, at_once = generation.sampling, generation.at_once
-        with Progress(stderr_console()) as bar:
+        with Progress() as bar:
             task = bar.add_task("sampling", total=steps_of(jobs, sampling, at_once))
             yield from Renderer(
                 generator=generator,
@@ -220,7 +219,6 @@ def images_to_audio(
                 ranker=ranker,
                 at_once=at_once,
                 shared_record=shared_record,
-                on_note=logger.warning,
                 on_step=lambda: bar.advance(task),
             ).render(jobs)
         if sampling.candidates > 1 and not ranker:

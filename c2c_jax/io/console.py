@@ -35,7 +35,7 @@ def print_fields(*fields: object) -> None:
     line = "\t".join(unsafe.sub(_escaped, str(field)) for field in fields)
     if sys.stdout.errors == "strict":  # a stream that `prepare_streams` does not configure
         line = line.encode("utf-8", "backslashreplace").decode("utf-8")
-    print(line, flush=True)
+    print(line, flush=True)  # noqa: T201
 
 
 class SafeConsole(Console):
@@ -77,6 +77,9 @@ def log_to_stderr() -> Iterator[None]:
     """Context manager in which the loggers of `c2c_jax` print notes and warnings on stderr, one line each, and do not
     pass them to other handlers. Afterwards, logging is configured as before."""
     logger, handler = logging.getLogger("c2c_jax"), ConsoleHandler()
+    if any(isinstance(other, ConsoleHandler) for other in logger.handlers):  # inside of another one
+        yield
+        return
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

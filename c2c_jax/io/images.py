@@ -1,9 +1,10 @@
 """Finds image files and reads them as upright 8-bit RGB."""
 
 import glob
+import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -39,13 +40,15 @@ TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+logger = logging.getLogger(__name__)
 
-def find_images(arguments: Sequence[str], report: Callable[[str], None] | None = None) -> list[Path]:
+
+def find_images(arguments: Sequence[str]) -> list[Path]:
     """Lists the image files of command arguments without repeats: files, folders (searched recursively, sorted), and
     patterns such as `*.jpg`.
 
-    report: called once with a line that counts the skipped files of folders and patterns, if there are any.
-    Raises ImageError for a folder or pattern without images; single files are checked when they are read.
+    Logs the number of skipped files in folders and patterns. Raises ImageError for a folder or pattern without images;
+    single files are checked when they are read.
     """
     files: dict[Path, None] = {}
     searched: dict[Path, None] = {}
@@ -67,9 +70,8 @@ def find_images(arguments: Sequence[str], report: Callable[[str], None] | None =
             raise ImageError(f"{kind} {argument} contains no image: expected files ending in {suffixes}")
         files.update(dict.fromkeys(images))
         searched.update(inside)
-    skipped = scan_files(searched, "image").report()
-    if report and skipped:
-        report(skipped)
+    if skipped := scan_files(searched, "image").report():
+        logger.warning(skipped)
     return list(files)
 
 

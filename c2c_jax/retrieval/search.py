@@ -12,7 +12,6 @@ from jaxtyping import Float
 
 from c2c_jax.data.caption_files import Txt
 from c2c_jax.errors import AudioError, C2CError, ConfigError
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.output_paths import require_output_folder
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.io.text import require_text
@@ -107,7 +106,7 @@ def search(
     if not (name := clap or (bundle and bundle.target.name)):
         raise ConfigError("texts need --clap, the CLAP that encodes the library, or a --translator that names it")
     reference_texts = _read_references(references) if references else []
-    with phase(stderr_console(), "looking for sounds"):
+    with phase("looking for sounds"):
         audio_library = open_library(library, identify(name), index)
 
     @functools.cache
@@ -115,16 +114,16 @@ def search(
         return load_clap(bundle, name, with_audio=bool(audio_library.pending))
 
     if texts or audio_library.pending or (bundle and audio_library.space.fingerprint != bundle.target.fingerprint):
-        with phase(stderr_console(), "loading CLAP"):
+        with phase("loading CLAP"):
             load()
 
     def encode_references() -> Float[np.ndarray, "R E"]:
-        with phase(stderr_console(), "encoding references"):
+        with phase("encoding references"):
             return load().encode_text(reference_texts)
 
     queries: dict[str, dict[str, np.ndarray]] = {}
     image_errors: list[C2CError] = []
-    with Progress(stderr_console()) as bar:
+    with Progress() as bar:
         if bundle and images:
             reading = bar.add_task("encoding images", total=len(images), visible=len(images) > 1)
             space = load_clip(bundle, clip, with_text=False)

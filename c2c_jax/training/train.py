@@ -21,7 +21,6 @@ from jaxtyping import Float
 from c2c_jax.config import PERTURBED_SCORES, Config
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.progress import phase
 from c2c_jax.io.signals import record_signal
 from c2c_jax.training.candidates import CandidateSelector
@@ -104,7 +103,7 @@ def train(
                 f"the run was started on {run_state.devices} device(s) and resumes on {jax.device_count()}: sums are "
                 "taken in another order, so the weights will differ in their last bits from an uninterrupted run"
             )
-        with phase(stderr_console(), "computing means and moments of the captions", quiet=is_quiet):
+        with phase("computing means and moments of the captions", quiet=is_quiet):
             precomputed = Precomputed.of(config, spec, store, split, image_PS)
             selector = precomputed.selector(config, store, split, image_PS)
         for line in precomputed.notes:
@@ -123,7 +122,7 @@ def train(
                 f"{workdir} has been trained for {step:,} steps, more than the {steps:,} of this config: pass more "
                 "--config.epochs or --config.steps, or another --workdir"
             )
-        with phase(stderr_console(), "reading the store", quiet=is_quiet):
+        with phase("reading the store", quiet=is_quiet):
             loader = open_loader(run_state.loader, config, store, training, mesh, epochs)
         loss = TranslatorLoss(
             graphdef=graphdef,

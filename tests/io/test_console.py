@@ -1,20 +1,19 @@
 """Terminal output: names of any bytes on one line each, without control characters on terminals."""
 
-import contextlib
 import io
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from c2c_jax.cli.main import main
 from c2c_jax.io import console
-from c2c_jax.io.console import SafeConsole, log_to_stderr, prepare_streams, printable, stderr_console
+from c2c_jax.io.console import SafeConsole, log_to_stderr, prepare_streams, printable
 from c2c_jax.io.progress import Progress
 from tests.fixtures.programs import ROOT
+from tests.fixtures.terminal import terminal_stderr
 
 NAME = os.fsdecode(b"caf\xe9 \xe6\x97\xa5")  # a byte that is not UTF-8, and a character that is
 
@@ -83,25 +82,9 @@ def test_messages_that_nobody_reads(monkeypatch, capsys):
     assert capsys.readouterr().err == "read\n"
 
 
-class Screen(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@contextlib.contextmanager
-def terminal_stderr(monkeypatch) -> Iterator[Screen]:
-    """Makes stderr a terminal. rich looks once whether it is one."""
-    with monkeypatch.context() as patch:
-        patch.setenv("TERM", "xterm")
-        patch.setattr(sys, "stderr", screen := Screen())
-        stderr_console.cache_clear()
-        yield screen
-    stderr_console.cache_clear()
-
-
 def test_messages_appear_above_bars(monkeypatch):
     """The bar is erased before the message is printed, and drawn again below it."""
-    with terminal_stderr(monkeypatch) as screen, log_to_stderr(), Progress(stderr_console(), "sounds") as bar:
+    with terminal_stderr(monkeypatch) as screen, log_to_stderr(), Progress("sounds") as bar:
         bar.add_task("encoding", total=2)
         bar.refresh()
         start = screen.tell()
