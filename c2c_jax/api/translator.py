@@ -10,12 +10,12 @@ from jaxtyping import Float
 from c2c_jax.api.messages import names_arguments
 from c2c_jax.errors import BundleError, ConfigError
 from c2c_jax.io.console import printable
+from c2c_jax.io.resolve import BUNDLE_FILES, bundle_folder, run_name
 from c2c_jax.io.vectors import as_vectors, require_directions
 from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
 from c2c_jax.translator.inference import load_clip, require_output_mean, translate
-from c2c_jax.translator.resolve import BUNDLE_FILES, bundle_folder, run_name
 
 CHECKED_AT_ONCE = 2**14  # vectors
 UNKNOWN = "unknown"  # name of a space that was not stated

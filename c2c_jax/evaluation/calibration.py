@@ -21,16 +21,15 @@ from c2c_jax.io.audio import find_audio
 from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
 from c2c_jax.io.output_paths import require_replaceable_folder
 from c2c_jax.io.progress import Progress
+from c2c_jax.io.resolve import BUNDLE_FILES, EMBEDDED, bundle_folder, is_local
 from c2c_jax.io.vectors import read_vectors
 from c2c_jax.spaces.encoding import IMAGE_BATCH
 from c2c_jax.spaces.space import Space, load_space
-from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator import mean_estimates
 from c2c_jax.translator.bundle import Bundle, load_bundle, write_modality_means
 from c2c_jax.translator.centring import ModalityMeans, shift_to_captions
 from c2c_jax.translator.inference import load_clap, require_same_space, translate
 from c2c_jax.translator.mean_estimates import Estimate
-from c2c_jax.translator.resolve import BUNDLE_FILES, bundle_folder, is_local
 
 EXPORTED = ("README.md", "model_from_image.onnx")  # exported files that contain or describe the means
 

@@ -5,34 +5,19 @@ import functools
 import io
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 
 from rich.console import Console
 
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def printable(text: object) -> str:
-    """Returns text on one line, with control, direction and undecodable characters as escapes (`\\n`, `\\x1b`)."""
-    return _UNSAFE.sub(_escaped, str(text))
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # Python decodes bytes of a file name that are not UTF-8 to these
-        return f"\\x{code - 0xDC00:02x}"
-    return match[0].encode("unicode_escape").decode("ascii")
+from c2c_jax.io.text import CONTROL, UNSAFE, printable
 
 
 def print_fields(*fields: object) -> None:
     """Prints one line of tab-separated fields on stdout. Control characters inside a field, such as tabs and line ends,
     are escaped; on a terminal, all characters that `printable` escapes."""
-    unsafe = _UNSAFE if sys.stdout.isatty() else _CONTROL
-    line = "\t".join(unsafe.sub(_escaped, str(field)) for field in fields)
+    unsafe = UNSAFE if sys.stdout.isatty() else CONTROL
+    line = "\t".join(printable(field, unsafe) for field in fields)
     if sys.stdout.errors == "strict":  # a stream that `prepare_streams` does not configure
         line = line.encode("utf-8", "backslashreplace").decode("utf-8")
     print(line, flush=True)  # noqa: T201

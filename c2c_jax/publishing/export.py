@@ -10,13 +10,13 @@ from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.json import read_json
 from c2c_jax.io.output_paths import require_replaceable_folder
+from c2c_jax.io.resolve import bundle_folder
 from c2c_jax.publishing.card import LIBRARY, model_card
 from c2c_jax.publishing.hub import require_access, upload
 from c2c_jax.publishing.names import without_local_paths
 from c2c_jax.publishing.onnx import require_onnx, write_onnx
 from c2c_jax.translator.bundle import Bundle, load_bundle, write_files
 from c2c_jax.translator.kinds import TORCH_KINDS
-from c2c_jax.translator.resolve import bundle_folder
 
 FILES = {"config.json", "model.safetensors", "README.md"}
 MAX_CARD = 2**16  # bytes at the start of a README.md that are searched for its front matter
