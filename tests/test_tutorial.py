@@ -1,5 +1,6 @@
 """Every command and Python block of the tutorials runs, in order, in one folder, and gives the results they show."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -17,6 +18,19 @@ SHELL = "python3 -m venv", "source ", "pip install"  # the set-up, which only a 
 def commands(block: str) -> list[list[str]]:
     lines = block.replace("\\\n", " ").strip().splitlines()
     return [shlex.split(line, comments=True) for line in lines if not line.startswith(SHELL)]
+
+
+def shown_figures(page: str) -> dict[str, list[float]]:
+    """The rows of a page's table of an evaluation: method → recall@1 and neighbour accuracy."""
+    rows = re.findall(r"^\| ([a-z ]+) \| ([\d.]+) \| ([\d.]+) \|$", (DOCS / page).read_text("utf-8"), re.MULTILINE)
+    return {method: [float(recall), float(accuracy)] for method, recall, accuracy in rows}
+
+
+def measured_figures(folder: Path, methods: list[str]) -> dict[str, list[float]]:
+    rows = json.loads((folder / "metrics.json").read_text("utf-8"))["rows"]
+    values = {(row["method"], row["metric"]): row["value"] for row in rows if row["task"] == "images_to_sounds"}
+    names = "recall@1", "neighbour_accuracy"
+    return {method: [values[method.replace(" ", "_"), name] for name in names] for method in methods}
 
 
 @pytest.mark.slow
@@ -48,6 +62,12 @@ def test_the_tutorials_run_as_printed(tmp_path, monkeypatch, capsys):
     assert names["clap_vectors"].shape == (1, 64) and names["audio"].sample_rate == 16_000
     for file in ("sounds/00102.wav", "dogs.wav", "mine.wav", "report.html", "translators/mine/model.safetensors"):
         assert (tmp_path / file).stat().st_size > 1000, file
+    for page, folder in (("tutorial.md", "evaluated"), ("tutorial-training.md", "runs/mine/evaluation")):
+        shown_rows = shown_figures(page)
+        measured = measured_figures(tmp_path / folder, list(shown_rows))
+        assert len(measured) >= 2
+        for method, figures in shown_rows.items():
+            assert measured[method] == pytest.approx(figures, abs=0.03), (page, method)
 
 
 def test_commands_are_found():
