@@ -26,6 +26,15 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return MARKER.sub(lambda match: GENERATORS[match[1]](), markdown)
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Keeps browsers from breaking lines inside flags in running text. mkdocs calls this for every page."""
+    return re.sub(
+        r"(?<!</span>)<code>[^<]*</code>",
+        lambda code: re.sub(r"--[\w.-]+", r'<span class="flag">\g<0></span>', code[0]),
+        html,
+    )
+
+
 def commands() -> str:
     """A section for each command of `c2c`: its description, flags and examples."""
     return "\n\n".join([*map(_command, VERBS), "## Exit codes", _sentence(EXIT_CODES.partition(":")[2])])
@@ -35,7 +44,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Help of one width, whatever the terminal's."""
 
     def __init__(self, prog: str):
-        super().__init__(prog, width=96)
+        super().__init__(prog, width=80)
 
 
 def _command(name: str) -> str:
@@ -78,7 +87,7 @@ def _epilog(text: str) -> Iterator[str]:
     for block in re.split(r"\n\n+", text.strip()):
         first, _, rest = block.partition("\n")
         if first == "examples:":
-            yield f"```console\n{inspect.cleandoc(rest)}\n```"
+            yield f"```\n{inspect.cleandoc(rest)}\n```"
         else:
             yield _text(block)
 
@@ -158,7 +167,7 @@ def recipes() -> str:
 def _docstring(described: Any) -> Iterator[str]:
     """The paragraphs of a docstring as Markdown; indented ones become code blocks."""
     for block in re.split(r"\n\n+", inspect.getdoc(described) or ""):
-        yield f"```console\n{inspect.cleandoc(block)}\n```" if block.startswith("    ") else _text(block)
+        yield f"```\n{inspect.cleandoc(block)}\n```" if block.startswith("    ") else _text(block)
 
 
 def _summary(described: Any) -> str:
@@ -189,7 +198,7 @@ def _text(text: str) -> str:
     for i in range(0, len(parts), 2):  # the others are code already
         escaped = re.sub(r"([\\*_|\[\]])", r"\\\1", parts[i]).replace("<", "&lt;")
         linked = re.sub(r"\bdocs/([\w-]+\.md)", r"[\1](\1)", escaped)
-        parts[i] = re.sub(r"(?<![\w-])--[a-z][\w.-]*\w(=\w+)?", lambda flag: _code(flag[0]), linked)
+        parts[i] = re.sub(r"(?<![\w-])--[a-z][\w.-]*\w(=[\w/]+)?", lambda flag: _code(flag[0]), linked)
     return "`".join(parts)
 
 
