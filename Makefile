@@ -33,7 +33,7 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 
 docs: $(DOCS_READY)
-	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 $(DOCS_READY): $(READY) requirements-docs.txt
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt

@@ -35,7 +35,7 @@ def _rewrite(described: griffe.Function | griffe.Class | griffe.Attribute, names
     paragraphs = re.split(r"\n\n+", described.docstring.value)
     text = "\n\n".join(_with_list(paragraph, set(names)) for paragraph in paragraphs)
     text = re.sub(r"\b[A-Z]\w+Error\b", lambda name: _error_link(name[0]), text)
-    described.docstring.value = re.sub(r"\bdocs/([\w-]+)\.md", r"[\1.md](\1.html)", text)
+    described.docstring.value = re.sub(r"\bdocs/([\w-]+)\.md", r"[\1.md](\1.md)", text)
 
 
 def _error_link(name: str) -> str:

@@ -59,7 +59,7 @@ def _flags(parser: argparse.ArgumentParser, heading: str) -> Iterator[str]:
     """The usage line of a parser and a table of its flags, and those of its subcommands."""
     indent = len("usage: ")
     usage = parser.format_usage()[indent:].rstrip().replace(f"\n{' ' * indent}", "\n")
-    yield f"```text\n{usage}\n```"
+    yield f"```output\n{usage}\n```"
     formatter = parser._get_formatter()
     rows = []
     for group in parser._action_groups:
