@@ -1,13 +1,14 @@
 """Writes sound files and images of their spectrograms, and detects silent or clipped sounds."""
 
+import io
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from jaxtyping import Float
+from PIL import Image
 
 from c2c_jax.errors import GenerationError, one_line
 from c2c_jax.io.atomic import atomic_write
@@ -71,8 +72,8 @@ def mel_spectrogram(samples: Float[np.ndarray, " samples"], sample_rate: int) ->
     return np.maximum(decibels_MT, -DYNAMIC_RANGE_DB).astype(np.float32)
 
 
-def mel_figure(samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> Any:
-    """A matplotlib figure of the mel spectrogram, with seconds and hertz on its axes."""
+def mel_image(samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> Image.Image:
+    """Draws the mel spectrogram as an image, with seconds and hertz on its axes."""
     from matplotlib.figure import Figure  # slow to import
 
     mels_MT = mel_spectrogram(samples, sample_rate)
@@ -93,14 +94,16 @@ def mel_figure(samples: Float[np.ndarray, " samples"], sample_rate: int, title: 
     axes.set(xlabel="seconds", ylabel="hertz")
     axes.set_title(plot_title(title), parse_math=False)
     figure.colorbar(image, label="dB")
-    return figure
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    with Image.open(file) as drawn:
+        return drawn.convert("RGB")
 
 
 def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> None:
-    """Writes an image of the mel spectrogram."""
-    figure = mel_figure(samples, sample_rate, title)
+    """Writes the image of the mel spectrogram as a file."""
     with atomic_write(path) as temp:
-        figure.savefig(temp, dpi=100)
+        mel_image(samples, sample_rate, title).save(temp, format="png")
 
 
 def plot_title(text: str) -> str:

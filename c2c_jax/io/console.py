@@ -41,7 +41,7 @@ class SafeConsole(Console):
 def stderr_console() -> SafeConsole:
     """Returns the shared console for progress and messages: no markup, no wrapping. It prints on the current
     `sys.stderr`. Since it is shared, messages appear above live progress bars."""
-    return SafeConsole(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return SafeConsole(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False, force_jupyter=False)
 
 
 class ConsoleHandler(logging.Handler):
