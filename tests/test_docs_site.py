@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,11 @@ def test_the_recipe_page_lists_every_recipe():
     headings = re.findall(r"^### (\w+)$", reference.recipes(), re.MULTILINE)
     assert headings == sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
     assert "| `objective.settings.margin_growth` | `0.03` |  |" in reference.recipes()
+
+
+def test_every_extra_is_documented():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert set(extras) <= set(re.findall(r"`([a-z]+)`", (ROOT / "docs" / "install.md").read_text("utf-8")))
 
 
 @pytest.mark.slow
