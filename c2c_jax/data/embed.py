@@ -55,7 +55,7 @@ def prepare_store(config: Config, path: Path, *, verify: bool = False) -> Store:
         _sync("store planned")
         if read_plan(path) is None:
             store = Store.open(path)
-            logger.info(f"reusing {store.plan.rows:,} embedded captions in {path}")
+            logger.info("reusing %s embedded captions in %s", f"{store.plan.rows:,}", path)
             return store
         with phase("loading CLIP and CLAP", quiet=process != 0):
             spaces = spaces or _load_spaces(config)
@@ -63,7 +63,7 @@ def prepare_store(config: Config, path: Path, *, verify: bool = False) -> Store:
         plan, unfinished = writer.plan, [chunk for chunk in range(writer.plan.chunks) if chunk not in writer.finished]
         _sync("progress read")  # before any process adds to it
         if writer.finished:
-            logger.info(f"continuing {path}: {len(writer.finished)} of {plan.chunks} chunks are finished")
+            logger.info("continuing %s: %d of %d chunks are finished", path, len(writer.finished), plan.chunks)
         for space, planned in zip(spaces, (plan.source, plan.target), strict=True):
             if space.fingerprint != planned.fingerprint:
                 raise StoreError(f"{space.name} on host {process} is not the {planned.name} of {path}: copy the files")
@@ -266,8 +266,11 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
     if total and not is_quiet:
         seconds = time.monotonic() - started
         logger.info(
-            f"embedded {total:,} captions in {seconds:,.0f} s, {total / seconds:,.0f} captions/s; the devices were "
-            f"idle {waited / seconds:.1%} of the time"
+            "embedded %s captions in %s s, %s captions/s; the devices were idle %s of the time",
+            f"{total:,}",
+            f"{seconds:,.0f}",
+            f"{total / seconds:,.0f}",
+            f"{waited / seconds:.1%}",
         )
 
 

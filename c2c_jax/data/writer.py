@@ -79,7 +79,7 @@ def begin_repair(path: Path) -> bool:
     if damage := list(store.damage()):
         listed = ", ".join(f"{part} {'zarr.json' if chunk is None else chunk}" for part, chunk, _ in damage[:10])
         more = ", …" if len(damage) > 10 else ""
-        logger.warning(f"{path}: rebuilding {len(damage):,} damaged or missing chunks: {listed}{more}")
+        logger.warning("%s: rebuilding %s damaged or missing chunks: %s%s", path, f"{len(damage):,}", listed, more)
         StoreWriter.begin(path, store.plan, store.checksums["captions"])
     return bool(damage)
 

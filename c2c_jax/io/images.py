@@ -71,7 +71,7 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
         files.update(dict.fromkeys(images))
         searched.update(inside)
     if skipped := scan_files(searched, "image").report():
-        logger.warning(skipped)
+        logger.warning("%s", skipped)
     return list(files)
 
 

@@ -130,4 +130,4 @@ def report_missing_fields(kind: type, content: dict[str, Any], path: Path, optio
     """Logs which fields of a dataclass are missing from the JSON object of `path`, except those in `optional`."""
     missing = [name for name, is_stated in differing_fields(kind, content) if not is_stated and name not in optional]
     if missing:
-        logger.warning(f"{path} does not state {', '.join(dict.fromkeys(missing))[:200]}")
+        logger.warning("%s does not state %s", path, ", ".join(dict.fromkeys(missing))[:200])
