@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-from huggingface_hub.utils import validate_repo_id
 
 from c2c_jax.errors import one_line
 
@@ -26,6 +24,9 @@ class HubError(Exception):
 
 def is_hub_name(name: str) -> bool:
     """Whether a hub repository can have this name."""
+    from huggingface_hub.errors import HFValidationError  # imports an HTTP library, which local names do not need
+    from huggingface_hub.utils import validate_repo_id
+
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -52,10 +53,11 @@ def hub_files(name: str, files: Sequence[str], revision: str | None = None) -> P
 
     def find(revision: str | None, from_cache: bool) -> Path:
         first, *others = files
-        folder = Path(huggingface_hub.hf_hub_download(name, first, revision=revision, local_files_only=from_cache))
-        for file in others:  # of the first one's commit, even if the branch moves meanwhile
-            huggingface_hub.hf_hub_download(name, file, revision=folder.parent.name, local_files_only=from_cache)
-        return folder.parent
+        path = huggingface_hub.hf_hub_download(name, first, revision=revision, local_files_only=from_cache)
+        folder = Path(path).parent  # named after its commit
+        for file in others:  # of the same commit, even if the branch moves meanwhile
+            huggingface_hub.hf_hub_download(name, file, revision=folder.name, local_files_only=from_cache)
+        return folder
 
     return _newest(name, revision, find)
 
@@ -76,10 +78,18 @@ def hub_snapshot(name: str, patterns: Sequence[str], *, download: bool = True) -
 
     if download:
         return _newest(name, None, find, is_complete=False)
+    if (cached := _cached(None, find)) is None:
+        raise HubError("it is not in the hub's cache")
+    return cached
+
+
+def _cached(revision: str | None, find: Callable[[str | None, bool], Path]) -> Path | None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
-        return find(None, True)
+        return find(revision, True)
     except LocalEntryNotFoundError:
-        raise HubError("it is not in the hub's cache") from None
+        return None
 
 
 def _newest(
@@ -90,12 +100,7 @@ def _newest(
     find: takes a revision and whether to search the cache only; returns the commit's folder. is_complete: whether a
     folder found in the cache has all files.
     """
-    cached: Path | None = None
-    try:
-        cached = find(revision, True)
-    except LocalEntryNotFoundError:
-        pass
-    variable = offline_variable()
+    cached, variable = _cached(revision, find), offline_variable()
     if cached is not None and (variable or (revision and _COMMIT.fullmatch(revision))):
         return cached
     if variable:
@@ -118,4 +123,4 @@ def _newest(
 
 @functools.cache  # once for each name and reason
 def _warn(name: str, reason: str) -> None:
-    logger.warning("%s: the hub did not give its newest version (%s); using the cached one", name, reason)
+    logger.warning("%s: cannot ask the hub for a newer version (%s); using the cached one", name, reason)
