@@ -2,6 +2,7 @@
 
 import glob
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
