@@ -28,7 +28,8 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 LINKED = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
-MESSAGES = re.findall(r"^```output\n(.*?)\n```", TROUBLESHOOTING.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```output\n(.*?)\n```", TROUBLESHOOTING.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+MESSAGES = [line for block in BLOCKS for line in block.splitlines()]
 SOURCES = [*(ROOT / "c2c_jax").rglob("*.py"), Path(jax.__file__).parent / "_src" / "xla_bridge.py"]
 
 
