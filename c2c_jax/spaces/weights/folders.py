@@ -14,7 +14,9 @@ from c2c_jax.errors import AbsentError, CheckpointError
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import is_regular, local_path, open_regular
 from c2c_jax.io.json import read_json_as
-from c2c_jax.io.tensors import fetch_advice, read_safetensors, read_torch
+from c2c_jax.io.tensors import read_safetensors
+from c2c_jax.io.torch_files import read_torch
+from c2c_jax.io.weight_files import fetch_advice
 
 # Weight files of Hugging Face folders, in order of preference.
 WEIGHT_FILES = (
