@@ -132,9 +132,9 @@ class _Opened(NamedTuple):
 
 def _open_archive(path: Path, file: io.BufferedReader, mapped: memoryview) -> _Opened:
     """Opens the zip archives of torch 1.6 and later, in which each storage is a record."""
-    if not zipfile.is_zipfile(file):
-        raise truncated(path, len(mapped))
     try:
+        if not zipfile.is_zipfile(file):
+            raise truncated(path, len(mapped))
         records = zipfile.ZipFile(file).infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OSError) as error:
         raise damaged(path, f"is a damaged archive ({one_line(error)})") from None

@@ -29,6 +29,7 @@ import numpy as np
 from c2c_jax.io.console import printable
 
 MAX_AXES = 64  # numpy's limit
+MAX_SIZE = 2**63 - 1  # of sizes, strides and offsets, as in torch
 MAX_KEY = 2**60  # Python hashes larger ints modulo a prime: many could have one hash
 # torch's storage classes → numpy's dtypes of the same size.
 STORAGES = {
@@ -135,7 +136,7 @@ def unpickle(source: PickleSource) -> tuple[Any, dict[str, Storage]]:
 
 
 def _are_sizes(sizes: Any) -> bool:
-    return type(sizes) is tuple and len(sizes) <= MAX_AXES and all(type(n) is int and n >= 0 for n in sizes)
+    return type(sizes) is tuple and len(sizes) <= MAX_AXES and all(type(n) is int and 0 <= n <= MAX_SIZE for n in sizes)
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
