@@ -13,7 +13,6 @@ from c2c_jax.config import Config
 from c2c_jax.data.arrays import space_of_array
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
-from c2c_jax.training import log
 from c2c_jax.training.check import check
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import Bundle, load_bundle
@@ -47,12 +46,7 @@ def trained(config: Config, store: Store, folder: Path, image_PS: Float[np.ndarr
     """
     run = folder / run_key(config, store, image_PS)
     if not (run / DONE).is_file():
-        was_quiet, log.console.quiet = log.console.quiet, True  # benches print one line for each run
-        try:
-            is_done = train(config, store, run, image_PS)
-        finally:
-            log.console.quiet = was_quiet
-        if not is_done:
+        if not train(config, store, run, image_PS, progress=False):  # benches print one line for each run
             raise SystemExit("training was interrupted; start again to resume")
         (run / DONE).touch()
     return load_bundle(run / "bundle")

@@ -38,12 +38,20 @@ class StoreError(C2CError):
     """An embedding store that is damaged, unfinished or made from other spaces or captions."""
 
 
-class BundleError(C2CError):
+class BundleError(C2CError, ValueError):
     """A translator bundle that cannot be read, or does not fit the spaces it is used between."""
+
+
+class BundleNotFoundError(BundleError, FileNotFoundError):
+    """A translator bundle that is neither on this machine nor available from the hub."""
 
 
 class ExportError(C2CError):
     """A bundle that cannot be exported: an unusable folder, no access to the hub, or an export whose outputs differ."""
+
+
+class VectorError(C2CError):
+    """An array of vectors with a wrong shape or type, or with vectors that are zero or not finite."""
 
 
 class TrainingError(C2CError):

@@ -1,7 +1,7 @@
-"""Accepts config fields by their names in version 0.1 for one release. The first use of each prints the new name."""
+"""Accepts config fields by their names in version 0.1 for one release. The first use of each logs the new name."""
 
 import functools
-import sys
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,23 +30,24 @@ RENAMED = {
 }
 REMOVED = ("groups", "min_steps", "augment.noise_most")
 
-_printed: set[str] = set()
+_logged: set[str] = set()
+logger = logging.getLogger(__name__)
 
 
 def new_name(path: str) -> str | None:
-    """The current path of a config field; None for a removed field. The first use of an old path prints a line."""
+    """The current path of a config field; None for a removed field. The first use of an old path logs a warning."""
     if path not in RENAMED and path not in REMOVED:
         return path
     new = RENAMED.get(path)
-    if path not in _printed:
-        _printed.add(path)
+    if path not in _logged:
+        _logged.add(path)
         advice = f"is now config.{new}" if new else "no longer exists and is ignored"
-        print(f"config.{path} {advice}", file=sys.stderr)
+        logger.warning("config.%s %s", path, advice)
     return new
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved config, as nested dictionaries, with old names replaced by current ones. Prints nothing."""
+    """A saved config, as nested dictionaries, with old names replaced by current ones. Logs nothing."""
     flat: dict[str, Any] = {}
     _flatten(config, "", flat)
     new: dict[str, Any] = {}

@@ -118,7 +118,7 @@ def test_another_kind_keeps_the_settings_that_it_has():
     assert config.translator.settings == {"width": 2048, "depth": 3} and config.objective.settings == {}
 
 
-def test_old_names(capsys):
+def test_old_names(caplog):
     """In recipes, flags and saved configs."""
     config = Config(
         pictures=ImagesConfig(files="x"), groups=4, data=DataConfig(holdout=7, feed="streamed"),
@@ -139,9 +139,8 @@ def test_old_names(capsys):
     ]
     config = read_config(str(ROOT / "configs" / "mlp.py"), flags)
     assert (config.augment.noise_cosine, config.translator.settings, config.images.files) == (0.5, {"width": 9}, "y")
-    shown = capsys.readouterr().err
-    assert "config.groups no longer exists and is ignored" in shown
-    assert "config.translator.width is now config.translator.settings.width" in shown
+    assert "config.groups no longer exists and is ignored" in caplog.messages
+    assert "config.translator.width is now config.translator.settings.width" in caplog.messages
     saved = {"groups": 0, "translator": {"kind": "mlp", "width": 9, "depth": 0}, "memory": {"captions": 3}}
     assert upgraded(saved) == {"translator": {"kind": "mlp", "settings": {"width": 9}}, "memory": {"size": 3}}
 

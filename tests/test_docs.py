@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from c2c_jax.cli.main import main
-from c2c_jax.spaces.weights.folders import EMBEDDED
+from c2c_jax.io.resolve import EMBEDDED
 from tests.cli.test_main import ROOT
 
 BLOCK = re.compile(r"(?P<mark><!-- not run by tests: (?P<why>.+?) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)

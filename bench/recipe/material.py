@@ -101,7 +101,7 @@ class Material:
         task = self.bar.add_task(f"scenes of {split}, drawing {seed}", total=count)
         images, audios = [], []
         for images_of_part, audio_of_part in drawn(split, count, seed, self.processes):
-            images.append(self.clip.encode_image(images_of_part))
+            images.append(self.clip.encode_images(images_of_part))
             audios.append(self.clap.encode_audio(audio_of_part))
             self.bar.advance(task, len(images_of_part))
         self.bar.remove_task(task)

@@ -77,7 +77,7 @@ def require_path(path: Path | None, what: str, error: type[C2CError] = errors.Ma
 
 def require_bundle(run: Path) -> dict[str, str]:
     """Reads the names of the source and target checkpoints from the bundle of a run. Raises BundleError without one."""
-    from c2c_jax.translator.resolve import bundle_folder
+    from c2c_jax.io.resolve import bundle_folder
 
     config = read_json_as(dict, bundle_folder(run) / "config.json", errors.BundleError, "make the bundle again")
     sides = {side: config.get(side) for side in ("source", "target")}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from c2c_jax.cli import arguments
 from c2c_jax.errors import AudioError, C2CError, CaptionError, ConfigError, ImageError
-from c2c_jax.io.console import print_fields, printable, stderr_console
+from c2c_jax.io.console import print_fields, printable
 from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
 
 if TYPE_CHECKING:  # JAX is imported after the flags are parsed
@@ -99,8 +99,8 @@ def run(args: argparse.Namespace) -> None:
     if args.remove:
         return show(remove(args.run, args.out))
     flags = {name: getattr(args, name) for name in ("texts", "clip", "clap", "store", "out")}
-    images = arrays or find_images(args.images, stderr_console().print)
-    calibration = calibrate(args.run, images=images, audio=args.sounds, console=stderr_console(), **flags)
+    images = arrays or find_images(args.images)
+    calibration = calibrate(args.run, images=images, audio=args.sounds, **flags)
     show(calibration)
     if calibration.left_out:
         raise C2CError(f"{len(calibration.left_out):,} files could not be read; they are named above")

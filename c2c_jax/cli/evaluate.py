@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> None:
         hubness=not args.no_hubness,
         bootstrap=bootstrap,
     )
-    results = evaluate(request, stderr_console(), keep=None if args.out else out)
+    results = evaluate(request, keep=None if args.out else out)
     write(results, out)
     shown = stdout_console()
     for table in tables(results.rows):

@@ -23,8 +23,15 @@ from typing import TYPE_CHECKING
 
 from c2c_jax.cli import arguments
 from c2c_jax.errors import ConfigError
-from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, checkpoint_sampling
-from c2c_jax.io.console import print_fields, stderr_console
+from c2c_jax.generation.sampling import (
+    DTYPES,
+    MINIWORLD_AUDIOLDM,
+    MINIWORLD_CLAP,
+    STEPS,
+    Sampling,
+    checkpoint_sampling,
+)
+from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
 
 if TYPE_CHECKING:  # JAX is imported after the flags are parsed
@@ -32,7 +39,6 @@ if TYPE_CHECKING:  # JAX is imported after the flags are parsed
 
 
 MINIWORLD_TRANSLATOR = Path("miniworld/translator")
-MINIWORLD_CLAP, MINIWORLD_AUDIOLDM = "miniworld/clap", "miniworld/audioldm"
 MINIWORLD_NOTE = "using the mini world's translator, which was trained for drawings of 24 sources, not for photographs"
 
 
@@ -143,7 +149,7 @@ def run(args: argparse.Namespace) -> None:
     if len(weights) == 1 and count:
         weights = [weights[0] / count] * count
     written = images_to_audio(
-        find_images(args.images, stderr_console().print),
+        find_images(args.images),
         args.translator,
         clip=args.clip,
         generation=_generation(args) if args.audioldm else None,
@@ -160,12 +166,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _default_audioldm(run: Path) -> str:
-    """The default generator of translators to the mini world's CLAP. Raises ConfigError for other translators."""
+    """The default generator of a translator. Raises ConfigError if it has none."""
+    from c2c_jax.generation.pipeline import default_generator
+    from c2c_jax.io.resolve import bundle_folder
     from c2c_jax.translator.bundle import load_bundle
-    from c2c_jax.translator.resolve import bundle_folder
 
-    if load_bundle(bundle_folder(run)).target.name == MINIWORLD_CLAP:
-        return MINIWORLD_AUDIOLDM
+    if name := default_generator(load_bundle(bundle_folder(run))):
+        return name
     raise ConfigError("nothing to write: pass --audioldm NAME for a sound, or --save-embedding FILE.npy")
 
 

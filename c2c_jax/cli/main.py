@@ -12,11 +12,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from c2c_jax import __version__
 from c2c_jax.cli import hosts
 from c2c_jax.errors import C2CError
-from c2c_jax.io.console import prepare_streams, printable
+from c2c_jax.io.console import log_to_stderr, prepare_streams, printable
 from c2c_jax.io.signals import SIGNALS, Interrupted, exit_now, raise_on_signals
+from c2c_jax.version import __version__
 
 NAMES = "train embed evaluate infer calibrate export import-checkpoint miniworld report search".split()
 VERBS = {name: importlib.import_module(f"c2c_jax.cli.{name.replace('-', '_')}") for name in NAMES}
@@ -61,7 +61,7 @@ def _run(argv: Sequence[str] | None) -> tuple[int, bool]:
         if nul := next((argument for argument in argv if "\0" in argument), None):
             raise C2CError(f"argument {printable(nul)} contains a NUL character, which file names cannot have")
         args.overrides = rest
-        with raise_on_signals(f"c2c {args.verb}", codes):
+        with log_to_stderr(), raise_on_signals(f"c2c {args.verb}", codes):
             verb.run(args)
             sys.stdout.flush()
     except C2CError as error:

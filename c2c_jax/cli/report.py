@@ -58,11 +58,10 @@ def run(args: argparse.Namespace) -> None:
     evaluation, workdir = args.evaluation, work_directory(args.run)
     if not evaluation and workdir and path_exists(workdir / "evaluation/metrics.json"):
         evaluation = workdir / "evaluation"
-    console = stderr_console()
-    with phase(console, "writing the report"):
+    with phase("writing the report"):
         left_out = write_report(args.run, args.out, evaluation=evaluation, generated=args.sounds, max_rows=args.most)
     for error in left_out:
-        console.print(f"left out: {error}")
+        stderr_console().print(f"left out: {error}")
     print_fields(f"{args.out}  {args.out.stat().st_size / 1e6:.2f} MB")
     if left_out:
         raise ReportError(f"{len(left_out)} of the files in {args.sounds} could not be shown; they are named above")

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from c2c_jax.cli import arguments
 from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR
 from c2c_jax.errors import C2CError, CaptionError
-from c2c_jax.io.console import print_fields, printable, stderr_console, stdout_console
+from c2c_jax.io.console import print_fields, printable, stdout_console
 from c2c_jax.io.files import path_to_text, user_path
 
 if TYPE_CHECKING:  # JAX is imported after the flags are parsed
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     )
     from c2c_jax.io.images import find_images
 
-    images, translator = find_images(args.images, stderr_console().print), args.translator
+    images, translator = find_images(args.images), args.translator
     if images and not translator:
         translator = MINIWORLD_TRANSLATOR
         print(MINIWORLD_NOTE, file=sys.stderr)
@@ -105,7 +105,6 @@ def run(args: argparse.Namespace) -> None:
         translator=translator,
         centre=not args.no_centre,
         list_all=args.strict,
-        console=stderr_console(),
         **{name: getattr(args, name) for name in fields},
     )
     _show_json(result) if args.json else show(result)

@@ -1,12 +1,14 @@
-"""Makes a store from arrays of paired vectors, to train a translator between any two spaces."""
+"""Stores of arrays of paired vectors, in memory or on disk, to train a translator between any two spaces."""
 
+import dataclasses
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
-from c2c_jax.data.chunks import Dtype, cast_vectors
+from c2c_jax.data.chunks import LENGTHS, Dtype, cast_vectors, why_not_castable
 from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, read_plan
 from c2c_jax.data.writer import StoreWriter, begin_repair, store_lock
 from c2c_jax.errors import StoreError
@@ -14,6 +16,7 @@ from c2c_jax.io.arrays import map_npy
 from c2c_jax.spaces.space_id import SpaceId
 
 BLOCK = 65_536  # rows processed at a time
+CHUNK_ROWS = 4096
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -38,7 +41,7 @@ def store_of_arrays(
     target_NE: Shaped[np.ndarray, "M E"],
     spaces: tuple[SpaceId, SpaceId],
     *,
-    chunk_rows: int = 4096,
+    chunk_rows: int = CHUNK_ROWS,
     dtype: Dtype | None = None,
 ) -> Store:
     """Writes row i of both arrays as row i of a store at `path`. An interrupted write is resumed, and damaged chunks of
@@ -48,24 +51,8 @@ def store_of_arrays(
     float32. Raises StoreError if the arrays differ in length or their widths differ from their spaces, if a vector is
     zero or `dtype` cannot represent it, and if `path` holds another store or another process is writing it.
     """
-    if len(source_NS) != len(target_NE) or not len(source_NS):
-        raise StoreError(f"{len(source_NS)} source and {len(target_NE)} target vectors; expected equal numbers above 0")
-    for side, vectors, space in zip(SIDES, (source_NS, target_NE), spaces, strict=True):
-        if vectors.shape[1] != space.dim:
-            raise StoreError(f"{side} vectors are {vectors.shape[1]} wide; those of {space.name} are {space.dim}")
-    stamp = hashlib.sha256("".join(space.fingerprint for space in spaces).encode()).hexdigest()
-    record = SourceRecord(spec="arrays", weight=None, stamp=stamp, rows=len(source_NS), duplicates=0, left_out={})
-    plan = Plan(
-        source=spaces[0],
-        target=spaces[1],
-        sources=(record,),
-        drop_duplicates=False,
-        captions=False,
-        rows=len(source_NS),
-        chunk_rows=min(chunk_rows, len(source_NS)),
-        compute="given",
-        dtype=dtype or _dtype_for(source_NS, target_NE),
-    )
+    stamp = _hash(space.fingerprint for space in spaces)
+    plan = _plan((source_NS, target_NE), spaces, chunk_rows, dtype, stamp)
     if _is_finished(path, plan) and not any(Store.open(path).damage()):
         return Store.open(path)
     with store_lock(path):
@@ -79,6 +66,84 @@ def store_of_arrays(
                 writer.write(chunk, source_NS[plan.rows_of(chunk)], target_NE[plan.rows_of(chunk)])
         writer.finish()
     return Store.open(path)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArrayStore(Store):
+    """A store of two arrays [N, S] and [N, E], which stay where they are: in memory or in a memory-mapped file.
+
+    Chunks are converted to float32 when they are read, or stay float16 if both arrays are float16. Create it with `of`.
+    """
+
+    arrays: dict[str, Shaped[np.ndarray, "N _"]]
+
+    @classmethod
+    def of(
+        cls,
+        source_NS: Shaped[np.ndarray, "N S"],
+        target_NE: Shaped[np.ndarray, "M E"],
+        spaces: tuple[SpaceId, SpaceId],
+        *,
+        hashes: bool = False,
+    ) -> "ArrayStore":
+        """Makes a store in which row i of both arrays belongs together.
+
+        hashes: whether the plan has a hash of the arrays, by which a resumed run recognises them. Raises StoreError if
+        the arrays differ in length or their widths differ from their spaces.
+        """
+        arrays = source_NS, target_NE
+        dtype = "float16" if all(array.dtype == np.float16 for array in arrays) else "float32"
+        stamp = _hash(space_of_array("", array).fingerprint for array in arrays) if hashes else ""
+        plan = _plan(arrays, spaces, CHUNK_ROWS, dtype, stamp)
+        return cls(Path("the arrays"), plan, {}, dict(zip(SIDES, arrays, strict=True)))
+
+    def check_files(self) -> None:
+        """Does nothing: there are no files."""
+
+    def read_chunk(self, side: str, chunk: int) -> Float[np.ndarray, "n E"]:
+        """Reads and converts the rows of one chunk. Raises StoreError for a vector that is zero or not finite."""
+        rows = self.plan.rows_of(chunk)
+        with np.errstate(over="ignore"):
+            vectors_NE = self.arrays[side][rows].astype(self.plan.dtype)
+        lengths_N = np.linalg.norm(vectors_NE.astype(np.float32, copy=False), axis=1)
+        is_valid_N = (lengths_N >= LENGTHS[0]) & (lengths_N <= LENGTHS[1])
+        if not is_valid_N.all():
+            row = rows.start + int(np.argmin(is_valid_N))
+            why = why_not_castable(self.arrays[side][row], self.plan.dtype)
+            raise StoreError(f"{side} vector {row:,} {why}; leave such rows out of both arrays")
+        return vectors_NE
+
+
+def _plan(
+    arrays: tuple[Shaped[np.ndarray, "N S"], Shaped[np.ndarray, "M E"]],
+    spaces: tuple[SpaceId, SpaceId],
+    chunk_rows: int,
+    dtype: Dtype | None,
+    stamp: str,
+) -> Plan:
+    """The plan of a store of arrays. Raises StoreError if they differ in length, or in width from their spaces."""
+    rows, other_rows = map(len, arrays)
+    if rows != other_rows or not rows:
+        raise StoreError(f"{rows} source and {other_rows} target vectors; expected equal numbers above 0")
+    for side, vectors, space in zip(SIDES, arrays, spaces, strict=True):
+        if vectors.shape[1] != space.dim:
+            raise StoreError(f"{side} vectors are {vectors.shape[1]} wide; those of {space.name} are {space.dim}")
+    record = SourceRecord(spec="arrays", weight=None, stamp=stamp, rows=rows, duplicates=0, left_out={})
+    return Plan(
+        source=spaces[0],
+        target=spaces[1],
+        sources=(record,),
+        drop_duplicates=False,
+        captions=False,
+        rows=rows,
+        chunk_rows=min(chunk_rows, rows),
+        compute="given",
+        dtype=dtype or _dtype_for(*arrays),
+    )
+
+
+def _hash(fingerprints: Iterable[str]) -> str:
+    return hashlib.sha256("".join(fingerprints).encode()).hexdigest()
 
 
 def _is_finished(path: Path, plan: Plan) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from c2c_jax.data.sources import SOURCES, Source
 from c2c_jax.errors import CaptionError
 
 BLOCK = 65536  # texts hashed at a time; large enough to hide Python's overhead per block
+
+logger = logging.getLogger(__name__)
 
 
 def open_sources(spec: str, data_dir: str = "", manual_dir: str = "") -> list[Source]:
@@ -91,6 +94,11 @@ class CaptionStream:
             )
             for source, rows, duplicates in zip(self.sources, self.rows, self.duplicates, strict=True)
         ]
+
+    def log_counts(self) -> None:
+        """Logs the lines of `report`, as warnings for sources of which rows were skipped."""
+        for source, line in zip(self.sources, self.report(), strict=True):
+            logger.log(logging.WARNING if source.skipped.counts else logging.INFO, "%s", line)
 
 
 class CaptionSet:

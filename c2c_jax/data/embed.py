@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -22,7 +23,6 @@ from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, read_plan
 from c2c_jax.data.writer import StoreWriter, begin_repair, restore_captions, store_lock
 from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import temporary_folder
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.spaces.packing import TextBatch
 from c2c_jax.spaces.space import Space, identify, load_space
@@ -32,7 +32,7 @@ CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384  # default tokens per batch on a CPU an
 AHEAD = 2  # limits batches on the devices, chunks tokenised in advance, and chunks waiting to be written
 DAY = 86_400  # seconds that hosts wait for each other
 
-console = stderr_console()
+logger = logging.getLogger(__name__)
 
 
 def prepare_store(config: Config, path: Path, *, verify: bool = False) -> Store:
@@ -50,20 +50,20 @@ def prepare_store(config: Config, path: Path, *, verify: bool = False) -> Store:
     spaces, process = None, jax.process_index()
     with contextlib.ExitStack() as stack:
         if process == 0:
-            with phase(console, "looking for captions") as bar:
+            with phase("looking for captions") as bar:
                 spaces = _plan(config, path, verify, stack, bar)
         _sync("store planned")
         if read_plan(path) is None:
             store = Store.open(path)
-            console.print(f"reusing {store.plan.rows:,} embedded captions in {path}")
+            logger.info("reusing %s embedded captions in %s", f"{store.plan.rows:,}", path)
             return store
-        with phase(console, "loading CLIP and CLAP", quiet=process != 0):
+        with phase("loading CLIP and CLAP", quiet=process != 0):
             spaces = spaces or _load_spaces(config)
         writer = StoreWriter(path, process)
         plan, unfinished = writer.plan, [chunk for chunk in range(writer.plan.chunks) if chunk not in writer.finished]
         _sync("progress read")  # before any process adds to it
         if writer.finished:
-            console.print(f"continuing {path}: {len(writer.finished)} of {plan.chunks} chunks are finished")
+            logger.info("continuing %s: %d of %d chunks are finished", path, len(writer.finished), plan.chunks)
         for space, planned in zip(spaces, (plan.source, plan.target), strict=True):
             if space.fingerprint != planned.fingerprint:
                 raise StoreError(f"{space.name} on host {process} is not the {planned.name} of {path}: copy the files")
@@ -178,8 +178,7 @@ class _Request:
         with temporary_folder(path) as folder:
             texts = itertools.chain(last_chunk, bar.counted(stream))
             rows, checksums = write_texts(folder, texts, embed.chunk_rows, kept)
-            for line in stream.report():
-                console.print(line)
+            stream.log_counts()
             counts = zip(self.captions[new], stream.sources, stream.rows, stream.duplicates, strict=True)
             records += tuple(
                 SourceRecord(
@@ -234,7 +233,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
     is_quiet, started, waited = jax.process_index() != 0, time.monotonic(), 0.0
     in_flight: collections.deque[tuple[_Chunk, int, TextBatch, Any]] = collections.deque()
     writing: collections.deque[concurrent.futures.Future[None]] = collections.deque()
-    with Progress(console, "captions", is_quiet) as bar, threads(AHEAD) as readers, threads(1) as disk:
+    with Progress("captions", is_quiet) as bar, threads(AHEAD) as readers, threads(1) as disk:
         task = bar.add_task("embedding", total=total)
 
         def wait_for(future: concurrent.futures.Future) -> Any:
@@ -266,9 +265,12 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
             wait_for(writing.popleft())
     if total and not is_quiet:
         seconds = time.monotonic() - started
-        console.print(
-            f"embedded {total:,} captions in {seconds:,.0f} s, {total / seconds:,.0f} captions/s; the devices were "
-            f"idle {waited / seconds:.1%} of the time"
+        logger.info(
+            "embedded %s captions in %s s, %s captions/s; the devices were idle %s of the time",
+            f"{total:,}",
+            f"{seconds:,.0f}",
+            f"{total / seconds:,.0f}",
+            f"{waited / seconds:.1%}",
         )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from c2c_jax.config import ImagesConfig
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import describe_path, is_array, user_path
 from c2c_jax.io.images import find_images
 from c2c_jax.io.progress import Progress
@@ -22,14 +22,14 @@ from c2c_jax.miniworld.pairs import image_at
 from c2c_jax.spaces.encoding import IMAGE_BATCH, encode_image_files
 from c2c_jax.spaces.space import identify, load_space
 
-console = stderr_console()
+logger = logging.getLogger(__name__)
 
 MIN_IMAGES = 64  # with fewer, each image has too much weight
 CACHE = "pictures.npz"  # in the work directory
 
 
 def image_vectors(
-    config: ImagesConfig, source: str, workdir: Path, dim: int | None = None
+    config: ImagesConfig, source: str, workdir: Path | None, dim: int | None = None
 ) -> Float[np.ndarray, "P S"] | None:
     """Encodes the images that a config names with the space `source`: vectors [P, S], not normalised; None if it names
     none. The vectors are cached in the work directory, and encoded again if the files or the space change.
@@ -51,27 +51,27 @@ def image_vectors(
             f"config.images.files is {config.files!r:.40}; for images of the mini world, write miniworld:COUNT with "
             f"{MIN_IMAGES} to 999,999 images"
         )
-    files = [] if count else find_images([str(path)], console.print)
+    files = [] if count else find_images([str(path)])
     space = load_space(source, only="image")
     listed = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files if file.is_file()]
     key = hashlib.sha256(json.dumps([space.fingerprint, config.files, listed]).encode()).hexdigest()
-    cache = workdir / CACHE
-    if (cached_PS := _cached_vectors(cache, key, count or len(files), space.dim)) is not None:
+    cache = workdir and workdir / CACHE
+    if cache and (cached_PS := _cached_vectors(cache, key, count or len(files), space.dim)) is not None:
         return cached_PS
-    with Progress(console, "images", quiet=jax.process_index() != 0) as bar:
+    with Progress("images", quiet=jax.process_index() != 0) as bar:
         task = bar.add_task("encoding", total=count or len(files))
         parts_PS: list[np.ndarray] = [np.zeros((0, space.dim), np.float32)]
         for start in range(0, count, IMAGE_BATCH):
             images = [image_at("train", index) for index in range(start, min(start + IMAGE_BATCH, count))]
-            parts_PS.append(space.encode_image(images))
+            parts_PS.append(space.encode_images(images))
             bar.advance(task, len(images))
         vectors, errors = encode_image_files(files, space, lambda: bar.advance(task))
     for error in errors:
-        console.print(f"left out: {error}")
+        logger.warning("left out: %s", error)
     vectors_PS = _require_enough(
         np.concatenate([*parts_PS, *(vector_S[None] for vector_S in vectors.values())]), config.files
     )
-    if jax.process_index() == 0:
+    if cache and jax.process_index() == 0:
         with atomic_write(cache) as temporary, open(temporary, "wb") as opened:
             np.savez(opened, key=key, source_PS=vectors_PS)
     return vectors_PS
@@ -91,7 +91,7 @@ def _cached_vectors(cache: Path, key: str, count: int, dim: int) -> Float[np.nda
     try:
         arrays = read_npz(cache, ("key", "source_PS"), size, ImageError, "they are encoded again")
     except ImageError as error:
-        console.print(str(error))
+        logger.warning("%s", error)
         return None
     vectors_PS = arrays.get("source_PS", np.zeros(0))
     has_shape = vectors_PS.shape[1:] == (dim,) and len(vectors_PS) >= MIN_IMAGES and vectors_PS.dtype == np.float32

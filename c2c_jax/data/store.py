@@ -175,8 +175,8 @@ class Store:
 
         Raises StoreError, naming the first chunk that is missing or damaged.
         """
+        self.check_files()
         array = self.array(side)
-        array.check_files()
         vectors_NE = np.empty((array.rows, array.dim), array.dtype)
         for chunk in range(array.chunks):
             vectors_NE[array.rows_of(chunk)] = self.read_chunk(side, chunk)

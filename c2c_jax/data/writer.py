@@ -21,6 +21,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -34,10 +35,9 @@ from c2c_jax.data.chunks import cast_vectors, why_not_castable
 from c2c_jax.data.store import SIDES, Plan, Sha256, Store, read_plan, write_json
 from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import exclusive_lock, sweep
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.json import read_json_lines
 
-console = stderr_console()
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -73,13 +73,13 @@ def restore_captions(path: Path, texts_of: Callable[[Plan], Iterable[str]]) -> N
 
 
 def begin_repair(path: Path) -> bool:
-    """Makes a plan that repairs the damaged or missing chunks of the finished store at `path`, and reports them in one
+    """Makes a plan that repairs the damaged or missing chunks of the finished store at `path`, and logs them in one
     line. Returns whether there are any. The caller holds the lock. Raises OSError."""
     store = Store.open(path)
     if damage := list(store.damage()):
         listed = ", ".join(f"{part} {'zarr.json' if chunk is None else chunk}" for part, chunk, _ in damage[:10])
         more = ", …" if len(damage) > 10 else ""
-        console.print(f"{path}: rebuilding {len(damage):,} damaged or missing chunks: {listed}{more}")
+        logger.warning("%s: rebuilding %s damaged or missing chunks: %s%s", path, f"{len(damage):,}", listed, more)
         StoreWriter.begin(path, store.plan, store.checksums["captions"])
     return bool(damage)
 

@@ -2,13 +2,13 @@
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from rich.console import Console
 
 from c2c_jax.data.caption_files import Txt
 from c2c_jax.data.captions import CaptionStream, open_sources
@@ -21,18 +21,19 @@ from c2c_jax.io.audio import find_audio
 from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
 from c2c_jax.io.output_paths import require_replaceable_folder
 from c2c_jax.io.progress import Progress
+from c2c_jax.io.resolve import BUNDLE_FILES, EMBEDDED, bundle_folder, is_local
 from c2c_jax.io.vectors import read_vectors
 from c2c_jax.spaces.encoding import IMAGE_BATCH
 from c2c_jax.spaces.space import Space, load_space
-from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator import mean_estimates
 from c2c_jax.translator.bundle import Bundle, load_bundle, write_modality_means
 from c2c_jax.translator.centring import ModalityMeans, shift_to_captions
 from c2c_jax.translator.inference import load_clap, require_same_space, translate
 from c2c_jax.translator.mean_estimates import Estimate
-from c2c_jax.translator.resolve import BUNDLE_FILES, bundle_folder, is_local
 
 EXPORTED = ("README.md", "model_from_image.onnx")  # exported files that contain or describe the means
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,6 @@ def calibrate(
     clap: str | None = None,
     store: Path | None = None,
     out: Path | None = None,
-    console: Console,
 ) -> Calibration:
     """Estimates the mean vectors of images, sounds and texts and writes them into a bundle, which keeps its other
     means.
@@ -79,8 +79,8 @@ def calibrate(
     file of raw audio vectors [N, E]. Either array may be the mean itself, see `with_means`. texts: a file with one text
     per line, or a caption source; their means replace those of the captions. clip, clap: names as for `load_space`;
     None: those of the bundle. store: the training store, needed only if the bundle lacks the captions' means; None: the
-    store that the run names. out: the bundle folder to write; None: the folder that was read. console: prints progress
-    and the files that are skipped because they cannot be read.
+    store that the run names. out: the bundle folder to write; None: the folder that was read.
+    Files that cannot be read are skipped and logged.
 
     Raises ConfigError, BundleError or CheckpointError; and ImageError, AudioError or CaptionError if fewer than
     `mean_estimates.MIN_FOR_MEAN` vectors can be read. Then nothing is written.
@@ -106,7 +106,7 @@ def calibrate(
             )
         audio_files = find_audio(audio)
         mean_estimates.require_enough(len(audio_files), f"sounds in {audio}", AudioError)
-    means = bundle.means if texts else _with_captions(run, folder, bundle, store, console)
+    means = bundle.means if texts else _with_captions(run, folder, bundle, store)
     left_out: list[SkippedFile] = []
     clip_space = clap_space = text_estimates = None
     if images or texts:
@@ -115,9 +115,9 @@ def calibrate(
         require_same_space(bundle.source, clip_space.id, "the CLIP")
     if audio_files or texts:
         clap_space = load_clap(bundle, clap, with_audio=bool(audio_files))
-    with Progress(console) as bar:
+    with Progress() as bar:
         if texts and clip_space and clap_space:
-            means, text_estimates = _with_texts(texts, means, input_norm, (clip_space, clap_space), console, bar)
+            means, text_estimates = _with_texts(texts, means, input_norm, (clip_space, clap_space), bar)
         if images and clip_space:
             by_image, skipped = file_vectors("images", images, clip_space, bar)
             left_out += skipped
@@ -125,7 +125,7 @@ def calibrate(
             by_audio, skipped = file_vectors("sounds", audio_files, clap_space, bar)
             left_out += skipped
     for skipped_file in left_out:
-        console.print(f"left out: {skipped_file}")
+        logger.warning("left out: %s", skipped_file)
     if images:
         mean_estimates.require_enough(len(by_image), "images", ImageError)
         image_BS = np.stack(list(by_image.values()))
@@ -204,7 +204,7 @@ def _folders(run: Path, out: Path | None) -> tuple[Path, Path | None]:
     return folder, out
 
 
-def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, console: Console) -> ModalityMeans:
+def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None) -> ModalityMeans:
     """The bundle's means; missing means of captions are computed from its training store."""
     if {"source_text", "target_text"} <= {*bundle.means.known}:
         return bundle.means
@@ -212,7 +212,7 @@ def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, 
         training = open_training_store(run if run.is_dir() else folder, bundle, store)
     except StoreError as error:
         raise BundleError(f"{folder} stores no means of captions, and they cannot be computed: {error}") from None
-    console.print(f"going through {training.store.plan.rows:,} captions for their means")
+    logger.info("going through %s captions for their means", f"{training.store.plan.rows:,}")
     return with_caption_means(bundle.means, training, bundle.spec.input_norm)
 
 
@@ -221,7 +221,6 @@ def _with_texts(
     means: ModalityMeans,
     input_norm: str,
     spaces: tuple[Space, Space],
-    console: Console,
     bar: Progress,
 ) -> tuple[ModalityMeans, tuple[Estimate, Estimate]]:
     """Replaces the means of captions by those of texts; also returns the estimates in both spaces.
@@ -236,8 +235,7 @@ def _with_texts(
         for space, space_sums, norm in zip(spaces, sums, (input_norm, "unit"), strict=True):
             space_sums.add(mean_estimates.scaled(space.encode_text(block), norm))
         bar.advance(task, len(block))
-    for line in captions.report():
-        console.print(line)
+    captions.log_counts()
     source, target = (
         space_sums.estimate(before, "texts", CaptionError)
         for space_sums, before in zip(sums, (means.source_text, means.target_text), strict=True)

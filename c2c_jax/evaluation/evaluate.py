@@ -1,11 +1,11 @@
 """`c2c evaluate`: finds the inputs, encodes them, and scores every method in every task."""
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from c2c_jax.data.captions import CaptionStream, open_sources
 from c2c_jax.data.store import SIDES, Store
@@ -33,6 +33,7 @@ from c2c_jax.evaluation.vectors import AUDIO_PROMPT, IMAGE_PROMPT, Captions, Fil
 from c2c_jax.io.audio import find_audio
 from c2c_jax.io.files import describe_path, sha256_of, user_path
 from c2c_jax.io.progress import Progress, phase
+from c2c_jax.io.resolve import bundle_folder, run_name
 from c2c_jax.publishing.names import public_caption_spec, public_name, without_local_paths
 from c2c_jax.retrieval import nearest_captions
 from c2c_jax.retrieval.scoring import NEIGHBOURS, WEIGHT
@@ -40,12 +41,13 @@ from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.inference import load_clap, load_clip
 from c2c_jax.translator.memory import REFERENCES
-from c2c_jax.translator.resolve import bundle_folder, run_name
 
 REFITTED = (
     "after selection, this translator's closed-form part was fitted to the held-out captions as well, so that scores "
     "on them are optimistic; pass --captions with captions that were not used in training"
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,22 +105,22 @@ class EvalInputs:
     target_texts: TextVectors = dataclasses.field(default_factory=dict)
 
 
-def evaluate(request: EvalRequest, console: Console, keep: Path | None = None) -> Results:
+def evaluate(request: EvalRequest, keep: Path | None = None) -> Results:
     """Scores a translator and its baselines in every task that there are inputs for.
 
-    console: shows progress. keep: a folder whose evaluation must not be replaced by one with other settings; if it
-    would be, ConfigError is raised before anything is encoded. Files that cannot be read are listed in the results'
-    `left_out`. Raises the errors of `find_inputs`, and CheckpointError or BundleError for checkpoints that are missing
-    or of another space than the bundle's.
+    keep: a folder whose evaluation must not be replaced by one with other settings; if it would be, ConfigError is
+    raised before anything is encoded. Files that cannot be read are listed in the results' `left_out`. Raises the
+    errors of `find_inputs`, and CheckpointError or BundleError for checkpoints that are missing or of another space
+    than the bundle's.
     """
-    with phase(console, "looking for files"):
-        inputs = find_inputs(request, console)
+    with phase("looking for files"):
+        inputs = find_inputs(request)
     settings = _settings(request, inputs)
     if keep:
         require_same_settings(keep, settings)
-    spaces = _encode(request, inputs, console)
-    with phase(console, "scoring"):
-        rows, missing, examples = _scores(request, inputs, console)
+    spaces = _encode(request, inputs)
+    with phase("scoring"):
+        rows, missing, examples = _scores(request, inputs)
     warnings = [*inputs.warnings, *collapse_warnings(rows)]
     if inputs.generated is not None:
         audio_rows, audio_missing = generated_rows(
@@ -155,8 +157,8 @@ def evaluate(request: EvalRequest, console: Console, keep: Path | None = None) -
     )
 
 
-def find_inputs(request: EvalRequest, console: Console) -> EvalInputs:
-    """Loads the bundle and finds the captions, pairs and generated sounds to evaluate on. console: prints counts.
+def find_inputs(request: EvalRequest) -> EvalInputs:
+    """Loads the bundle and finds the captions, pairs and generated sounds to evaluate on, and logs their numbers.
 
     Raises BundleError, CheckpointError, CaptionError, ManifestError, ReportError or StoreError for inputs that are
     missing or cannot be read, ConfigError if there is nothing to evaluate on.
@@ -171,7 +173,7 @@ def find_inputs(request: EvalRequest, console: Console) -> EvalInputs:
             raise
         inputs.missing.append(Missing(what="nearest_caption, procrustes, ridge", why=str(error)))
     if request.captions:
-        _find_captions(inputs, request.captions, console)
+        _find_captions(inputs, request.captions)
     elif (training := inputs.training) and len(training.held_out):
         inputs.captions_text = f"{len(training.held_out):,} that training held out"
         inputs.captions = Captions(*(training.store.read_rows(side, training.held_out) for side in SIDES))
@@ -179,7 +181,7 @@ def find_inputs(request: EvalRequest, console: Console) -> EvalInputs:
     if request.pairs:
         inputs.pairs = read_pairs(request.pairs)
         inputs.skipped += inputs.pairs.skipped
-        console.print(str(inputs.pairs))
+        logger.info("%s", inputs.pairs)
         if not inputs.pairs.labels:
             why = f"no labels: {inputs.pairs.description}"
             inputs.missing.append(Missing(what="class_accuracy, neighbour_accuracy, map", why=why))
@@ -202,7 +204,7 @@ def find_inputs(request: EvalRequest, console: Console) -> EvalInputs:
     return inputs
 
 
-def _find_captions(inputs: EvalInputs, source: str, console: Console) -> None:
+def _find_captions(inputs: EvalInputs, source: str) -> None:
     """Adds the captions of a source or store that training did not use. Raises ConfigError if there are none."""
     training = inputs.training
     if Store.exists(user_path(source)):
@@ -216,8 +218,7 @@ def _find_captions(inputs: EvalInputs, source: str, console: Console) -> None:
     else:
         mixture = CaptionStream(open_sources(source), drop_duplicates=True)
         texts = list(mixture)
-        for line in mixture.report():
-            console.print(line)
+        mixture.log_counts()
         trained = training.trained_texts(texts) if training else set()
         inputs.texts = [text for text in texts if text not in trained]
         count, read, name = len(inputs.texts), len(texts), public_caption_spec(source)
@@ -229,7 +230,7 @@ def _find_captions(inputs: EvalInputs, source: str, console: Console) -> None:
         inputs.captions_text = f"{count:,} of {name}, without {read - count:,} that training saw"
 
 
-def _encode(request: EvalRequest, inputs: EvalInputs, console: Console) -> dict[str, SpaceId]:
+def _encode(request: EvalRequest, inputs: EvalInputs) -> dict[str, SpaceId]:
     """Loads and checks both spaces, then encodes all inputs. Returns the spaces by role."""
     bundle, texts = inputs.bundle, inputs.texts
     items, labels = (inputs.pairs.items, inputs.pairs.labels) if inputs.pairs else ([], [])
@@ -243,7 +244,7 @@ def _encode(request: EvalRequest, inputs: EvalInputs, console: Console) -> dict[
     has_texts = bool(source_texts or texts)
     clip = load_clip(bundle, request.clip, with_text=has_texts) if image_files or has_texts else None
     clap = load_clap(bundle, request.clap, with_audio=bool(audio_files)) if audio_files or has_texts else None
-    with Progress(console) as bar:
+    with Progress() as bar:
         images, no_images = vectors.file_vectors("images", image_files, clip, bar) if clip else ({}, [])
         inputs.audio, no_audio = vectors.file_vectors("sounds", audio_files, clap, bar) if clap else ({}, [])
         arrays = [
@@ -260,15 +261,13 @@ def _encode(request: EvalRequest, inputs: EvalInputs, console: Console) -> dict[
     return {role: space.id for role, space in (("clip", clip), ("clap", clap)) if space}
 
 
-def _scores(
-    request: EvalRequest, inputs: EvalInputs, console: Console
-) -> tuple[list[Row], list[Missing], dict[str, np.ndarray]]:
+def _scores(request: EvalRequest, inputs: EvalInputs) -> tuple[list[Row], list[Missing], dict[str, np.ndarray]]:
     """Scores all tasks except generated sound. Returns the rows, what is missing, and the vectors for `vectors.npz`."""
     captions, pairs, bundle, bootstrap = inputs.captions, inputs.pair_vectors, inputs.bundle, request.bootstrap
     all_methods = [methods.as_method("translator", bundle.translator, bundle.means, bundle.memory)]
     caption_means = means = None
     if inputs.training and (captions or pairs):
-        console.print(f"going through {inputs.training.store.plan.rows:,} captions for the baselines")
+        logger.info("going through %s captions for the baselines", f"{inputs.training.store.plan.rows:,}")
         caption_means, baselines = methods.caption_methods(inputs.training, bundle)
         all_methods += baselines
     csls, missing = _neighbours(request.csls, captions, pairs)

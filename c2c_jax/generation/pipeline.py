@@ -1,6 +1,7 @@
 """Generates sounds from images: CLIP's image tower, the translator, then AudioLDM."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,11 +13,11 @@ from jaxtyping import Float
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
 from c2c_jax.generation.plan import plan, require_embedding_place, require_places
 from c2c_jax.generation.records import File, MixedIn, Networks, file_of
-from c2c_jax.generation.sampling import Sampling
+from c2c_jax.generation.sampling import MINIWORLD_AUDIOLDM, MINIWORLD_CLAP, Sampling
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular, local_path, path_to_text, sha256_of
 from c2c_jax.io.progress import Progress
+from c2c_jax.io.resolve import bundle_folder, is_local
 from c2c_jax.io.text import require_text
 from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.spaces.space_id import SpaceId
@@ -31,11 +32,13 @@ from c2c_jax.translator.inference import (
     require_same_space,
     translate_image_files,
 )
-from c2c_jax.translator.resolve import bundle_folder, is_local
 
 if TYPE_CHECKING:  # torch is imported only if sounds are generated
     from c2c_jax.generation.audioldm import AudioLDM
     from c2c_jax.generation.ranking import Ranker
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,13 +144,13 @@ def images_to_audio(
         require_embedding_place(save_embedding, input_paths)
         if generation and save_embedding.absolute() in {item.out.absolute() for item in inputs}:
             raise ConfigError(f"the sound and the vectors would both be written to {save_embedding}: pass another file")
-    console, count = stderr_console(), len(inputs)
+    count = len(inputs)
     folder = bundle_folder(translator)
     bundle = load_bundle(folder)
     require_output_mean(bundle, output_mean)
     checkpoint_folder(clip or bundle.source.name)  # fails before the generator is loaded
-    with ThreadPoolExecutor(1) as thread, Progress(console) as bar:
-        loading = thread.submit(_load_generator, generation, bundle, blend) if generation else None
+    with ThreadPoolExecutor(1) as thread, Progress() as bar:
+        loading = thread.submit(load_generator, generation, bundle, bool(blend.prompts)) if generation else None
         bar.begin("loading")
         space = load_clip(bundle, clip, with_text=False)
         reading = bar.add_task("reading", total=len(paths), visible=len(paths) > 1)
@@ -162,14 +165,16 @@ def images_to_audio(
         if blend_errors or not vectors:
             raise (blend_errors or errors)[0]
         for error in errors:
-            console.print(f"left out: {error}")
+            logger.warning("left out: %s", error)
         bar.begin("loading")
         generator, ranker, shared_record = loading.result() if loading else (None, None, {})
     for role, space_id in (("CLIP", bundle.source), ("CLAP", bundle.target)):
         if not space_id.fingerprint and (role == "CLIP" or generator):
-            console.print(f"the bundle stores no fingerprint of its {role}, {space_id.name}: only widths were compared")
+            logger.info(
+                "the bundle stores no fingerprint of its %s, %s: only widths were compared", role, space_id.name
+            )
     for line in means_in_use(bundle, output_mean):
-        console.print(line)
+        logger.info("%s", line)
 
     inputs = [
         dataclasses.replace(item, images=tuple(path for path in item.images if path in vectors)) for item in inputs
@@ -185,7 +190,7 @@ def images_to_audio(
         with atomic_write(save_embedding) as temporary, open(temporary, "wb") as file:
             np.save(file, vectors_BE[0] if count == 1 else vectors_BE)
         if errors:
-            console.print(f"{save_embedding} has {len(inputs)} rows: images that were left out have none")
+            logger.info("%s has %d rows: images that were left out have none", save_embedding, len(inputs))
         yield save_embedding
     if generator and generation:
         from c2c_jax.generation.rendering import Renderer, render_jobs, steps_of
@@ -206,7 +211,7 @@ def images_to_audio(
         }
         jobs = render_jobs(inputs, vectors_BE, records, generator)
         sampling, at_once = generation.sampling, generation.at_once
-        with Progress(console) as bar:
+        with Progress() as bar:
             task = bar.add_task("sampling", total=steps_of(jobs, sampling, at_once))
             yield from Renderer(
                 generator=generator,
@@ -214,22 +219,27 @@ def images_to_audio(
                 ranker=ranker,
                 at_once=at_once,
                 shared_record=shared_record,
-                on_note=console.print,
                 on_step=lambda: bar.advance(task),
             ).render(jobs)
         if sampling.candidates > 1 and not ranker:
-            console.print("candidates are in the order of their seeds: pass --ranker for the best one first")
+            logger.info("candidates are in the order of their seeds: pass --ranker for the best one first")
     if errors:
         raise ImageError(f"{len(errors)} of {len(paths)} images could not be read; they are named above")
 
 
-def _load_generator(
-    generation: Generation, bundle: Bundle, blend: Blend
+def default_generator(bundle: Bundle) -> str | None:
+    """The generator of the package that a translator's target space belongs to; None for other spaces."""
+    return MINIWORLD_AUDIOLDM if bundle.target.name == MINIWORLD_CLAP else None
+
+
+def load_generator(
+    generation: Generation, bundle: Bundle, has_prompts: bool = True
 ) -> "tuple[AudioLDM, Ranker | None, dict[str, Any]]":
     """Loads the generator and the ranker, if any, and returns them with their record fields.
 
-    Spaces are compared before networks are loaded; only their widths if no text tower is needed and none is there.
-    Raises CheckpointError, BundleError or GenerationError.
+    has_prompts: whether the generator must encode texts other than its settings'. Spaces are compared before networks
+    are loaded; only their widths if no text tower is needed and none is there. Raises CheckpointError, BundleError or
+    GenerationError.
     """
     folder = checkpoint_folder(generation.audioldm)
     if generation.ranker and not is_regular(local_path(generation.ranker, CheckpointError)):
@@ -240,7 +250,7 @@ def _load_generator(
 
     check_layout(folder)
     clap = SpaceId(name=f"{generation.audioldm}:text_encoder", dim=bundle.target.dim, fingerprint="")
-    has_texts = generation.sampling.guidance > 1 or generation.controls or blend.prompts or generation.ranker
+    has_texts = generation.sampling.guidance > 1 or generation.controls or has_prompts or generation.ranker
     if has_texts or (folder / "text_encoder").is_dir():
         check_text(folder)
         clap = dataclasses.replace(identify(f"{folder}:text_encoder"), name=clap.name)

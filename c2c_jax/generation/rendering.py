@@ -1,6 +1,7 @@
 """Writes sound files for CLAP vectors, each with a mel-spectrogram and a record."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,8 @@ from c2c_jax.generation.records import Content, RecordedAudio, Versions, write_r
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.audio_output import defects, draw_mel_spectrogram, write_audio
 from c2c_jax.io.files import path_to_text, sha256_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,8 +64,7 @@ class Renderer:
     """Samples sounds and writes them.
 
     ranker: orders candidates; None: keep the order of their seeds. at_once: batch size of sampling. shared_record:
-    fields of all records. on_note: called with a message for each silent or clipped sound. on_step: called after each
-    step of the scheduler.
+    fields of all records. on_step: called after each step of the scheduler.
     """
 
     generator: AudioLDM
@@ -70,14 +72,13 @@ class Renderer:
     ranker: Ranker | None
     at_once: int
     shared_record: dict[str, Any]
-    on_note: Callable[[str], None]
     on_step: Callable[[], None]
 
     def render(self, jobs: Sequence[RenderJob]) -> Iterator[Path]:
         """Samples the jobs, writes each sound as soon as it is ready, and yields its file.
 
         A mel-spectrogram (`.mel.png`) and a record of what is needed to reproduce the sound (`.sound.json`) are written
-        next to it. Raises GenerationError; sounds written before are kept.
+        next to it. Silent and clipped sounds are logged. Raises GenerationError; sounds written before are kept.
         """
         generator, sampling = self.generator, self.sampling
         clips = [(number, seed) for number in range(len(jobs)) for seed in sampling.seeds]
@@ -108,7 +109,7 @@ class Renderer:
                 path, samples = candidate_file(out, rank), audio_CS[candidate]
                 sound_defects = defects(samples)
                 for defect in sound_defects:
-                    self.on_note(f"{path} is {defect}")
+                    logger.warning("%s is %s", path, defect)
                 write_audio(path, samples, rate)
                 draw_mel_spectrogram(spectrogram_file(path), samples, rate, path.name)
                 written.append(

@@ -17,6 +17,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 MAX_SEED, MAX_CANDIDATES = 2**63 - 1, 1000
 MAX_PROMPT = 10_000  # characters of the negative prompt in a checkpoint's sampling.json
 SAMPLING_FILE = "sampling.json"  # optional file in a checkpoint's folder with its recommended settings
+MINIWORLD_CLAP, MINIWORLD_AUDIOLDM = "miniworld/clap", "miniworld/audioldm"  # checkpoints of the package
 MAX_SECONDS = 600  # of sound; memory grows quadratically, and the model was trained on ten seconds
 
 

@@ -1,6 +1,7 @@
 """Reads sound files as mono float32 samples at a given sample rate."""
 
 import dataclasses
+import logging
 import os
 from collections import deque
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from jaxtyping import Bool, Float
 from c2c_jax.errors import AudioError
 from c2c_jax.io.codecs.containers import BrokenAudioError, Layout
 from c2c_jax.io.codecs.decode import decode_blocks, read_layout
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.formats import SUFFIXES, scan
 
@@ -35,29 +35,31 @@ MAX_AMPLITUDE = 100.0  # full scale is 1; larger samples are integers that a hea
 CANCELLED_POWER = 0.25
 CANCELLED_FRACTION = 0.1  # of a sound's power in seconds whose channels cancel; above this only one channel is read
 
-
-def report(note: str) -> None:
-    """Prints a note about a sound to stderr."""
-    stderr_console().print(f"note: {note}")
+logger = logging.getLogger(__name__)
 
 
-def find_audio(folder: Path, on_note: Callable[[str], None] = report) -> list[Path]:
-    """Finds all sound files in a folder and its subfolders, sorted; see `io.formats.scan`. on_note: called with a line
-    that counts the skipped files, if there are any."""
+def log_note(note: str) -> None:
+    """Logs a note about sounds as a warning."""
+    logger.warning("note: %s", note)
+
+
+def find_audio(folder: Path) -> list[Path]:
+    """Finds all sound files in a folder and its subfolders, sorted; see `io.formats.scan`. Logs the number of skipped
+    files."""
     result = scan(folder, "sound")
     if skipped := result.report():
-        on_note(skipped)
+        log_note(skipped)
     return result.files
 
 
 def read_audio(
-    path: Path, sample_rate: int, max_seconds: float | None = None, on_note: Callable[[str], None] = report
+    path: Path, sample_rate: int, max_seconds: float | None = None, on_note: Callable[[str], None] = log_note
 ) -> Float[np.ndarray, "samples"]:
     """Reads one sound as float32 in -1..1 at `sample_rate` (Hz): the mean of its channels, resampled by soxr.
 
     max_seconds: how much is read; None: all, but at most ten minutes (`MAX_SECONDS`, `MAX_FRAMES`). If a longer sound
     starts with silence, whole seconds of silence are skipped. If the channels cancel each other, the loudest one is
-    read. on_note: called with a line for each of these, and for wrong header fields.
+    read. on_note: called with a line for each of these, and for wrong header fields; by default it is logged.
     Raises AudioError for a file that is missing, empty, silent, shorter than `MIN_SECONDS` (or `MIN_LOUD_SECONDS`
     without silence), truncated, damaged or not audio, or whose samples are not finite or out of range.
     """

@@ -1,5 +1,6 @@
 """Writes sound files and images of their spectrograms, and detects silent or clipped sounds."""
 
+import io
 import math
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from jaxtyping import Float
+from PIL import Image
 
 from c2c_jax.errors import GenerationError, one_line
 from c2c_jax.io.atomic import atomic_write
@@ -70,8 +72,8 @@ def mel_spectrogram(samples: Float[np.ndarray, " samples"], sample_rate: int) ->
     return np.maximum(decibels_MT, -DYNAMIC_RANGE_DB).astype(np.float32)
 
 
-def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> None:
-    """Writes an image of the mel spectrogram, with seconds and hertz on its axes."""
+def mel_image(samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> Image.Image:
+    """Draws the mel spectrogram as an image, with seconds and hertz on its axes."""
     from matplotlib.figure import Figure  # slow to import
 
     mels_MT = mel_spectrogram(samples, sample_rate)
@@ -92,8 +94,16 @@ def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sam
     axes.set(xlabel="seconds", ylabel="hertz")
     axes.set_title(plot_title(title), parse_math=False)
     figure.colorbar(image, label="dB")
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    with Image.open(file) as drawn:
+        return drawn.convert("RGB")
+
+
+def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> None:
+    """Writes the image of the mel spectrogram as a file."""
     with atomic_write(path) as temp:
-        figure.savefig(temp, dpi=100)
+        mel_image(samples, sample_rate, title).save(temp, format="png")
 
 
 def plot_title(text: str) -> str:

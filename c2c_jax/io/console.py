@@ -1,37 +1,26 @@
-"""Terminal output: messages on stderr with control characters escaped, and results on stdout."""
+"""Terminal output: log messages and progress on stderr with control characters escaped, and results on stdout."""
 
+import contextlib
+import functools
 import io
+import logging
 import os
-import re
 import sys
+from collections.abc import Iterator
 
 from rich.console import Console
 
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def printable(text: object) -> str:
-    """Returns text on one line, with control, direction and undecodable characters as escapes (`\\n`, `\\x1b`)."""
-    return _UNSAFE.sub(_escaped, str(text))
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # Python decodes bytes of a file name that are not UTF-8 to these
-        return f"\\x{code - 0xDC00:02x}"
-    return match[0].encode("unicode_escape").decode("ascii")
+from c2c_jax.io.text import CONTROL, UNSAFE, printable
 
 
 def print_fields(*fields: object) -> None:
     """Prints one line of tab-separated fields on stdout. Control characters inside a field, such as tabs and line ends,
     are escaped; on a terminal, all characters that `printable` escapes."""
-    unsafe = _UNSAFE if sys.stdout.isatty() else _CONTROL
-    line = "\t".join(unsafe.sub(_escaped, str(field)) for field in fields)
+    unsafe = UNSAFE if sys.stdout.isatty() else CONTROL
+    line = "\t".join(printable(field, unsafe) for field in fields)
     if sys.stdout.errors == "strict":  # a stream that `prepare_streams` does not configure
         line = line.encode("utf-8", "backslashreplace").decode("utf-8")
-    print(line, flush=True)
+    print(line, flush=True)  # noqa: T201
 
 
 class SafeConsole(Console):
@@ -44,12 +33,48 @@ class SafeConsole(Console):
 
     def on_broken_pipe(self) -> None:
         """Raises BrokenPipeError when the reader of the output has closed it."""
+        self._buffer.clear()  # the next stream does not get what could not be written
         raise BrokenPipeError  # rich's own ends the process with exit code 1
 
 
+@functools.cache
 def stderr_console() -> SafeConsole:
-    """Makes the console for progress and notes: no markup, no wrapping."""
-    return SafeConsole(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    """Returns the shared console for progress and messages: no markup, no wrapping. It prints on the current
+    `sys.stderr`. Since it is shared, messages appear above live progress bars."""
+    return SafeConsole(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False, force_jupyter=False)
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints each record's message as one escaped line on stderr. Drops it if stderr is closed.
+
+    Raises BrokenPipeError if the reader of stderr has closed it, and OSError for other failed writes.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints the message of a record, above progress bars."""
+        console = stderr_console()
+        if not console.file.closed:
+            console.print(record.getMessage())
+
+
+@contextlib.contextmanager
+def log_to_stderr() -> Iterator[None]:
+    """Context manager in which the loggers of `c2c_jax` print notes and warnings on stderr, one line each, and do not
+    pass them to other handlers. Afterwards, logging is configured as before."""
+    logger, handler = logging.getLogger("c2c_jax"), ConsoleHandler()
+    if any(isinstance(other, ConsoleHandler) for other in logger.handlers):  # inside of another one
+        yield
+        return
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def stdout_console() -> SafeConsole:

@@ -12,7 +12,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from c2c_jax.errors import C2CError
-from c2c_jax.io.console import printable
+from c2c_jax.io.text import printable
 
 KINDS = {
     stat.S_IFDIR: "a folder",

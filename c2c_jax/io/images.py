@@ -1,12 +1,14 @@
 """Finds image files and reads them as upright 8-bit RGB."""
 
 import glob
+import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
+import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -14,7 +16,7 @@ from c2c_jax.errors import ImageError
 from c2c_jax.io.files import describe_path, describe_placeholder, glob_paths, open_regular, walk
 from c2c_jax.io.formats import IMAGES, SUFFIXES, scan_files
 from c2c_jax.io.image_checks import check_file, strip_bytes
-from c2c_jax.io.image_colours import UnsupportedSamplesError, describe_samples, has_unused_alpha, to_rgb
+from c2c_jax.io.image_colours import Samples, UnsupportedSamplesError, describe_samples, has_unused_alpha, to_rgb
 
 MAX_PIXELS = 2**27
 # Limit of decoding, so that a process that reads an image stays under 500 MiB.
@@ -38,13 +40,15 @@ TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+logger = logging.getLogger(__name__)
 
-def find_images(arguments: Sequence[str], report: Callable[[str], None] | None = None) -> list[Path]:
+
+def find_images(arguments: Sequence[str]) -> list[Path]:
     """Lists the image files of command arguments without repeats: files, folders (searched recursively, sorted), and
     patterns such as `*.jpg`.
 
-    report: called once with a line that counts the skipped files of folders and patterns, if there are any.
-    Raises ImageError for a folder or pattern without images; single files are checked when they are read.
+    Logs the number of skipped files in folders and patterns. Raises ImageError for a folder or pattern without images;
+    single files are checked when they are read.
     """
     files: dict[Path, None] = {}
     searched: dict[Path, None] = {}
@@ -66,10 +70,42 @@ def find_images(arguments: Sequence[str], report: Callable[[str], None] | None =
             raise ImageError(f"{kind} {argument} contains no image: expected files ending in {suffixes}")
         files.update(dict.fromkeys(images))
         searched.update(inside)
-    skipped = scan_files(searched, "image").report()
-    if report and skipped:
-        report(skipped)
+    if skipped := scan_files(searched, "image").report():
+        logger.warning("%s", skipped)
     return list(files)
+
+
+def to_image(image: Any) -> Image.Image:
+    """Converts an image in memory or a file to upright 8-bit RGB, as `read_image` does.
+
+    image: a path, a PIL image, or an array [H, W], [H, W, 3] or [H, W, 4] of numpy, JAX or torch: integers from 0 to
+    255 or floats from 0 to 1. Raises ImageError for anything else.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read_image(Path(image))
+    if not isinstance(image, Image.Image):
+        image = _from_array(image)
+    try:
+        rgb = to_rgb(image, Samples())
+    except UnsupportedSamplesError as error:
+        raise ImageError(f"the image has {error}: convert it to RGB") from None
+    orientation = exif_orientation(image)
+    return rgb.transpose(TRANSPOSITIONS[orientation]) if orientation in TRANSPOSITIONS else rgb
+
+
+def _from_array(image: Any) -> Image.Image:
+    expected = "an image must be a path, a PIL image, or an array [H, W], [H, W, 3] or [H, W, 4]"
+    if hasattr(image, "detach"):  # a torch tensor
+        image = image.detach().cpu()
+    array = np.asarray(image)
+    if array.dtype.kind not in "fui" or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        shape = f"of {array.dtype} and shape {array.shape}" if array.ndim else ""
+        raise ImageError(f"{expected}; found {type(image).__name__} {shape}".rstrip())
+    limit = 1 if array.dtype.kind == "f" else 255
+    if not array.size or not (0 <= array.min() and array.max() <= limit):
+        kind = "floats" if limit == 1 else "integers"
+        raise ImageError(f"an image of {kind} must have values from 0 to {limit}")
+    return Image.fromarray(np.round(array * (255 // limit)).astype(np.uint8))
 
 
 def read_image(path: str | Path) -> Image.Image:

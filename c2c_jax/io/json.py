@@ -2,6 +2,7 @@
 
 import codecs
 import dataclasses
+import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import GenericAlias
@@ -10,7 +11,6 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from c2c_jax.errors import C2CError, CheckpointError
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import describe_placeholder, open_regular
 
 # Default limit of a file. Python objects take up to 24 times the bytes of their JSON.
@@ -21,6 +21,8 @@ MAX_DEPTH = 64  # nested objects and arrays
 ADVICE = "fetch the file again"
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 def read_json(
@@ -125,7 +127,7 @@ def differing_fields(kind: Any, content: Any, prefix: str = "") -> Iterator[tupl
 
 
 def report_missing_fields(kind: type, content: dict[str, Any], path: Path, optional: Collection[str] = ()) -> None:
-    """Prints which fields of a dataclass are missing from the JSON object of `path`, except those in `optional`."""
+    """Logs which fields of a dataclass are missing from the JSON object of `path`, except those in `optional`."""
     missing = [name for name, is_stated in differing_fields(kind, content) if not is_stated and name not in optional]
     if missing:
-        stderr_console().print(f"{path} does not state {', '.join(dict.fromkeys(missing))[:200]}")
+        logger.warning("%s does not state %s", path, ", ".join(dict.fromkeys(missing))[:200])

@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import TypeVar
 
 from rich import progress
-from rich.console import Console
 from rich.text import Text
+
+from c2c_jax.io.console import stderr_console
 
 SECONDS = 5.0  # between status lines
 MIN_SECONDS, MIN_FRACTION = 5.0, 0.03  # of work done before the remaining time is estimated
@@ -19,13 +20,14 @@ T = TypeVar("T")
 
 
 class Progress(progress.Progress):
-    """rich's Progress, which prints a status line of the current task every SECONDS if there is no terminal.
+    """rich's Progress on stderr, which prints a status line of the current task every SECONDS if that is no terminal.
 
     A separate thread prints the lines, so they appear even during a long step. unit: what is counted, for these lines.
     quiet: shows nothing; for all processes but the first.
     """
 
-    def __init__(self, console: Console, unit: str = "", quiet: bool = False):
+    def __init__(self, unit: str = "", quiet: bool = False):
+        console = stderr_console()
         super().__init__(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
@@ -101,9 +103,9 @@ class Progress(progress.Progress):
 
 
 @contextlib.contextmanager
-def phase(console: Console, description: str, quiet: bool = False) -> Iterator[Progress]:
+def phase(description: str, quiet: bool = False) -> Iterator[Progress]:
     """Context manager that shows progress of one task of unknown length."""
-    with Progress(console, quiet=quiet) as bar:
+    with Progress(quiet=quiet) as bar:
         bar.begin(description)
         yield bar
         for task in bar.task_ids:  # leaves nothing on the terminal

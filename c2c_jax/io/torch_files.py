@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from c2c_jax.errors import CheckpointError, one_line
-from c2c_jax.io.console import printable
 from c2c_jax.io.files import open_regular
+from c2c_jax.io.text import printable
 from c2c_jax.io.torch_pickle import MalformedError, PickleSource, Tensor, unpickle
 from c2c_jax.io.weight_files import (
     HEAD,

@@ -26,7 +26,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401  # teaches numpy bfloat16
 import numpy as np
 
-from c2c_jax.io.console import printable
+from c2c_jax.io.text import printable
 
 MAX_AXES = 64  # numpy's limit
 MAX_SIZE = 2**63 - 1  # of sizes, strides and offsets, as in torch

@@ -18,7 +18,6 @@ from PIL import Image, ImageDraw, ImageFont
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.audio import INDEX
 from c2c_jax.io.audio_output import DYNAMIC_RANGE_DB, mel_spectrogram, write_audio
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular
 from c2c_jax.io.progress import phase
 from c2c_jax.miniworld.captions import STYLES
@@ -147,7 +146,7 @@ def export(out: Path, split: str, count: int, seed: int, style: str) -> Path:
         for folder in ("pictures", "sounds"):
             (temp / folder).mkdir(parents=True)
         rows = []
-        with phase(stderr_console(), f"{split} split") as bar:
+        with phase(f"{split} split") as bar:
             for index in bar.counted(range(count)):
                 image, audio = f"pictures/{index:05}.png", f"sounds/{index:05}.wav"
                 image_at(split, index, seed).save(temp / image)

@@ -10,13 +10,13 @@ from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.json import read_json
 from c2c_jax.io.output_paths import require_replaceable_folder
+from c2c_jax.io.resolve import bundle_folder
 from c2c_jax.publishing.card import LIBRARY, model_card
 from c2c_jax.publishing.hub import require_access, upload
 from c2c_jax.publishing.names import without_local_paths
 from c2c_jax.publishing.onnx import require_onnx, write_onnx
-from c2c_jax.translator.bundle import load_bundle, write_files
+from c2c_jax.translator.bundle import Bundle, load_bundle, write_files
 from c2c_jax.translator.kinds import TORCH_KINDS
-from c2c_jax.translator.resolve import bundle_folder
 
 FILES = {"config.json", "model.safetensors", "README.md"}
 MAX_CARD = 2**16  # bytes at the start of a README.md that are searched for its front matter
@@ -36,7 +36,7 @@ def publish(
         raise ConfigError("nowhere to export to: pass --out DIR, --push NAME or both")
     if private and push is None:
         raise ConfigError("--private needs --push NAME")
-    bundle = bundle_folder(run)
+    folder = bundle_folder(run)
     if out is not None:
         require_replaceable_folder(out, "--out")
         _require_free(out)
@@ -44,31 +44,38 @@ def publish(
         require_access(push)
     if onnx:
         require_onnx()
+    bundle = load_bundle(folder)
     if out is None:
-        sweep(Path(tempfile.gettempdir()))
-        with temporary_folder(Path(tempfile.gettempdir())) as folder:
-            write_export(folder / "export", bundle, name=str(push), onnx=onnx)
-            return [upload(folder / "export", str(push), private=private)]
-    write_export(out, bundle, name=push or out.resolve().name, onnx=onnx)
+        return [push_bundle(bundle, str(push), origin=str(folder), private=private, onnx=onnx)]
+    write_export(out, bundle, origin=str(folder), name=push or out.resolve().name, onnx=onnx)
     return [str(out), *([upload(out, push, private=private)] if push else [])]
 
 
-def write_export(out: Path, bundle: Path, *, name: str, onnx: bool) -> None:
-    """Writes the export of a bundle folder atomically, replacing an earlier one.
+def push_bundle(bundle: Bundle, name: str, *, origin: str, private: bool = False, onnx: bool = False) -> str:
+    """Uploads the export of a bundle to the hub repository `name`, and returns its address. See `write_export`."""
+    sweep(Path(tempfile.gettempdir()))
+    with temporary_folder(Path(tempfile.gettempdir())) as folder:
+        write_export(folder / "export", bundle, origin=origin, name=name, onnx=onnx)
+        return upload(folder / "export", name, private=private)
 
-    name: the hub name or folder that the card's example loads. Raises like `load_bundle`, and ExportError if it cannot
-    be written or if the ONNX files give different results.
+
+def write_export(out: Path, bundle: Bundle, *, origin: str, name: str, onnx: bool = False) -> None:
+    """Writes the export of a bundle atomically, replacing an earlier one.
+
+    origin: where the bundle comes from, for messages. name: the hub name or folder that the card's example loads.
+    Raises BundleError for spaces and a translator of different widths, and ExportError if it cannot be written or if
+    the ONNX files give different results.
     """
-    published = without_local_paths(load_bundle(bundle))
+    published = without_local_paths(bundle)
     if published.spec.kind not in TORCH_KINDS:
         raise ExportError(
-            f"{bundle} holds a translator of kind {published.spec.kind}, which c2c_jax.torch does not have: publish "
+            f"{origin} holds a translator of kind {published.spec.kind}, which c2c_jax.torch does not have: publish "
             f"the "
             "bundle folder itself with the module that registers the kind"
         )
     widths = (published.source.dim, published.target.dim), (published.spec.source_dim, published.spec.target_dim)
     if widths[0] != widths[1]:
-        raise BundleError(f"{bundle} has spaces {widths[0]} wide but a translator {widths[1]} wide: create it again")
+        raise BundleError(f"{origin} has spaces {widths[0]} wide but a translator {widths[1]} wide: create it again")
     try:
         with atomic_write(out) as temp:
             temp.mkdir()

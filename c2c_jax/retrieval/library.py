@@ -20,7 +20,6 @@ import msgspec
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from c2c_jax import __version__
 from c2c_jax.data.chunks import (
     MAX_CHUNK_ROWS,
     ChunkedArray,
@@ -42,6 +41,7 @@ from c2c_jax.retrieval.scoring import Scoring
 from c2c_jax.spaces.encoding import encode_audio_files
 from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.space_id import SpaceId
+from c2c_jax.version import __version__
 
 FORMAT = 1
 DTYPES = ("float16", "float32")  # of the stored vectors; the first that represents them all is used

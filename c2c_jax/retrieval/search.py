@@ -2,18 +2,19 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from rich.console import Console
 
 from c2c_jax.data.caption_files import Txt
 from c2c_jax.errors import AudioError, C2CError, ConfigError
 from c2c_jax.io.output_paths import require_output_folder
 from c2c_jax.io.progress import Progress, phase
+from c2c_jax.io.resolve import bundle_folder
 from c2c_jax.io.text import require_text
 from c2c_jax.retrieval.library import Library, open_library
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE, Scoring, translated_captions, unit_mean
@@ -23,7 +24,8 @@ from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import load_clap, load_clip, means_in_use, translate_image_files
 from c2c_jax.translator.memory import evenly_spaced
-from c2c_jax.translator.resolve import bundle_folder
+
+logger = logging.getLogger(__name__)
 
 # For each --hubness option, the kinds of queries whose scores are reduced by hubness. The default leaves out images:
 # their cosines are smaller than those of captions, so hubness measured with captions outweighs them (docs/search.md).
@@ -73,7 +75,6 @@ def search(
     centre: bool = True,
     hubness: Literal["texts", "all", "none"] = "texts",
     list_all: bool = False,
-    console: Console,
 ) -> SearchResult:
     """Finds the `top` sounds of a folder for each image and each text.
 
@@ -82,9 +83,8 @@ def search(
 
     translator: see `bundle_folder`. clip, clap: as for `load_space`; None: the translator's. index: as for
     `open_library`. references: a file of reference queries, one text a line; None: the captions stored in the
-    translator. centre: False for plain cosines. hubness: kinds of queries for which hubness is subtracted. console:
-    prints progress and a line for each unreadable file, which is left out. Unreadable sounds of earlier searches are
-    only counted, unless `list_all`.
+    translator. centre: False for plain cosines. hubness: kinds of queries for which hubness is subtracted. Unreadable
+    files are left out, with a message for each; those of earlier searches are only counted, unless `list_all`.
     Raises ConfigError, CaptionError, CheckpointError or BundleError; AudioError if no sound can be read, ImageError if
     no image can be read and there is no text.
     """
@@ -105,8 +105,8 @@ def search(
     bundle = load_bundle(bundle_folder(translator)) if translator else None
     if not (name := clap or (bundle and bundle.target.name)):
         raise ConfigError("texts need --clap, the CLAP that encodes the library, or a --translator that names it")
-    reference_texts = _read_references(references, console) if references else []
-    with phase(console, "looking for sounds"):
+    reference_texts = _read_references(references) if references else []
+    with phase("looking for sounds"):
         audio_library = open_library(library, identify(name), index)
 
     @functools.cache
@@ -114,22 +114,22 @@ def search(
         return load_clap(bundle, name, with_audio=bool(audio_library.pending))
 
     if texts or audio_library.pending or (bundle and audio_library.space.fingerprint != bundle.target.fingerprint):
-        with phase(console, "loading CLAP"):
+        with phase("loading CLAP"):
             load()
 
     def encode_references() -> Float[np.ndarray, "R E"]:
-        with phase(console, "encoding references"):
+        with phase("encoding references"):
             return load().encode_text(reference_texts)
 
     queries: dict[str, dict[str, np.ndarray]] = {}
     image_errors: list[C2CError] = []
-    with Progress(console) as bar:
+    with Progress() as bar:
         if bundle and images:
             reading = bar.add_task("encoding images", total=len(images), visible=len(images) > 1)
             space = load_clip(bundle, clip, with_text=False)
             vectors, errors = translate_image_files(images, space, bundle, lambda: bar.advance(reading))
             for line in means_in_use(bundle):
-                console.print(line)
+                logger.info("%s", line)
             image_errors += errors
             queries["image"] = {str(path): vector_E for path, vector_E in vectors.items()}
         if texts:
@@ -140,30 +140,52 @@ def search(
         encoding = bar.add_task("encoding sounds", total=count, visible=bool(count))
         audio_errors = audio_library.update(load, lambda: bar.advance(encoding))
     if count > len(audio_errors):
-        console.print(
+        logger.info(
             f"encoded {count - len(audio_errors):,} new sounds of {len(audio_library.rows):,}; "
             f"index: {audio_library.index_folder}"
         )
     list_all = list_all or not audio_library.rows
     for why in (*image_errors, *(file.why for file in earlier if list_all), *audio_errors):
-        console.print(f"left out: {why}")
+        logger.warning("left out: %s", why)
     if earlier and not list_all:
-        console.print(
+        logger.warning(
             f"{len(earlier):,} of {len(earlier) + len(audio_errors) + len(audio_library.rows):,} sounds are left out, "
             "as they could not be read before; --strict names them"
         )
     if not audio_library.rows:
         count = len(audio_library.unreadable)
         raise AudioError(f"none of the {count:,} sounds in {library} can be read; they are named above")
-    scoring = search_scoring(
+    hits = rank(
         audio_library,
         bundle,
+        {kind: vectors for kind, vectors in queries.items() if vectors},
         encode_references if reference_texts else None,
-        kinds=[kind for kind, vectors in queries.items() if vectors],
+        top=top,
         centre=centre,
         hubness=hubness,
     )
-    console.print(str(scoring))
+    return SearchResult(hits=hits, clap=audio_library.space, library=audio_library, image_errors=image_errors)
+
+
+def rank(
+    audio_library: Library,
+    bundle: Bundle | None,
+    queries: Mapping[str, Mapping[str, Float[np.ndarray, "E"]]],
+    encode_references: Callable[[], Float[np.ndarray, "R E"]] | None,
+    *,
+    top: int,
+    centre: bool = True,
+    hubness: str = "texts",
+) -> list[Hits]:
+    """Finds the `top` sounds of a library for each query. Logs how they were scored, see `search_scoring`.
+
+    queries: by kind ("image" or "text") and name, their target vectors. The other arguments are those of
+    `search_scoring`. Raises StoreError for a damaged index.
+    """
+    scoring = search_scoring(
+        audio_library, bundle, encode_references, kinds=list(queries), centre=centre, hubness=hubness
+    )
+    logger.info("%s", scoring)
     hits = []
     for kind, kind_scoring in scoring.by_kind.items():
         nearest = audio_library.nearest(np.stack(list(queries[kind].values())), top, kind_scoring)
@@ -171,7 +193,7 @@ def search(
             Hits(kind=kind, query=query, scoring=str(kind_scoring), matches=matches)
             for query, matches in zip(queries[kind], nearest, strict=True)
         ]
-    return SearchResult(hits=hits, clap=audio_library.space, library=audio_library, image_errors=image_errors)
+    return hits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -270,11 +292,11 @@ def _mean(reference_RE: np.ndarray | None) -> np.ndarray | None:
     return None if reference_RE is None or len(reference_RE) < MIN_TO_CENTRE else unit_mean([reference_RE])
 
 
-def _read_references(file: Path, console: Console) -> list[str]:
+def _read_references(file: Path) -> list[str]:
     """Reads texts from a file, one a line; if there are more than REFERENCES, keeps that many, evenly spaced. Raises
     CaptionError if there is none."""
     source = Txt(f"txt:{file}")
     texts = list(source.rows())
     if source.skipped.counts:
-        console.print(f"{file}: {source.skipped}")
+        logger.warning("%s: %s", file, source.skipped)
     return [texts[row] for row in evenly_spaced(len(texts))]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.errors import AudioError, ImageError
-from c2c_jax.io.audio import read_audio, report
+from c2c_jax.io.audio import log_note, read_audio
 from c2c_jax.io.images import read_image
 from c2c_jax.spaces.models.clap_audio import Mels
 from c2c_jax.spaces.space import Space, batch_size_for
@@ -25,12 +25,11 @@ def encode_audio_files(
     space: Space,
     *,
     on_audio: Callable[[], None] = lambda: None,
-    on_note: Callable[[str], None] = report,
 ) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[AudioError]]:
     """Returns the raw projections of the readable sound files, and the errors of the others, both in input order.
 
-    Threads decode files while the tower encodes earlier ones. on_audio: called after each file. on_note: called with
-    each note of `read_audio`, in input order. Raises CheckpointError for a space without an audio tower.
+    Threads decode files while the tower encodes earlier ones. on_audio: called after each file. Notes of
+    `read_audio` are logged in input order. Raises CheckpointError for a space without an audio tower.
     """
     preprocessor = space.require_audio_preprocessor()
     vectors: dict[Path, np.ndarray] = {}
@@ -61,7 +60,7 @@ def encode_audio_files(
             try:
                 batch[path], notes = future.result()
                 for note in notes:
-                    on_note(note)
+                    log_note(note)
             except AudioError as error:
                 errors.append(error)
             read_ahead(1)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from c2c_jax.errors import CheckpointError
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.images import to_image
 from c2c_jax.spaces.audio_preprocessing import AudioPreprocessor
 from c2c_jax.spaces.devices import tower_options
 from c2c_jax.spaces.image_preprocessing import ImagePreprocessor
@@ -34,7 +35,7 @@ if TYPE_CHECKING:  # transformers imports torch: it is loaded only where texts a
     from transformers import PreTrainedTokenizerBase
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, repr=False)
 class Space:
     """A joint embedding space. `encode_*` return projections before L2 normalisation, float32 [B, E].
 
@@ -53,6 +54,11 @@ class Space:
     audio_preprocessor: AudioPreprocessor | None = None
     max_tokens: int
     ignored: list[str]
+
+    def __repr__(self) -> str:
+        towers = ("image", self.image_preprocessor), ("audio", self.audio_preprocessor), ("text", self.tokenizer)
+        loaded = ", ".join(name for name, part in towers if part is not None)
+        return f"Space({self.name!r}, dim={self.dim}, towers: {loaded})"
 
     @property
     def id(self) -> SpaceId:
@@ -119,12 +125,15 @@ class Space:
         cast = jax.tree.map(lambda value: value.astype(dtype), nnx.state(self.model))
         return dataclasses.replace(self, model=nnx.merge(nnx.graphdef(self.model), cast))
 
-    def encode_image(self, images: Sequence[Image.Image], *, batch_size: int = 64) -> Float[np.ndarray, "B E"]:
-        """Image projections [B, E] of B RGB images. Raises CheckpointError for a space without an image tower."""
-        pixels = [self.preprocess_image(image) for image in images]
-        if not pixels:
-            return np.zeros((0, self.dim), np.float32)
-        return self.encode_pixels(np.stack(pixels), batch_size=batch_size)
+    def encode_images(self, images: Sequence[Any], *, batch_size: int = 64) -> Float[np.ndarray, "B E"]:
+        """Image projections [B, E] of B images: paths, PIL images or arrays, see `io.images.to_image`. Raises
+        CheckpointError for a space without an image tower, ImageError for an image that cannot be read."""
+        starts = range(0, len(images), batch_size)
+        pixels = (
+            np.stack([self.preprocess_image(to_image(image)) for image in images[start : start + batch_size]])
+            for start in starts
+        )
+        return self._encode(_encode_image, pixels, min(batch_size, len(images)))
 
     def preprocess_image(self, image: Image.Image) -> Float[np.ndarray, "height width C"]:
         """Converts an RGB image to the vision tower's pixels. Raises CheckpointError for a space without one."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from c2c_jax.config import Config, check_fields
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, check_fields
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.training.objectives import OBJECTIVES, build_objective, parse_objective
@@ -62,6 +62,13 @@ def known_settings(section: str, kind: str) -> set[str]:
     else:
         classes = [OBJECTIVES[name] for name in parse_objective(kind)]
     return {field.name for cls in classes for field in dataclasses.fields(cls)}
+
+
+def drop_foreign_settings(section: str, config: TranslatorConfig | ObjectiveConfig) -> None:
+    """Removes settings that the kind does not have, after a recipe's kind was overridden. section: as for
+    `known_settings`. Raises ConfigError for an unknown kind."""
+    known = known_settings(section, config.kind)
+    config.settings = {name: value for name, value in config.settings.items() if name in known}
 
 
 def _check_adapt(config: Config) -> None:

@@ -20,7 +20,6 @@ from jax.experimental import multihost_utils
 
 from c2c_jax.errors import TrainingError, one_line
 from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular, sha256_of
 from c2c_jax.io.json import read_json_as
 from c2c_jax.training.step import TrainState, on_any_process
@@ -28,7 +27,7 @@ from c2c_jax.training.step import TrainState, on_any_process
 KEPT = 2
 FILES = "files.json"  # in a checkpoint's folder, written last: the size and SHA-256 of each of its other files
 
-console = stderr_console()
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ class Checkpoints:
                 return restored
             damaged = self.folder.with_name("checkpoints-damaged") / str(step)
             if jax.process_index() == 0:
-                console.print(f"checkpoint {self.folder / str(step)} is damaged ({cause}): moved to {damaged}")
+                logger.warning("checkpoint %s is damaged (%s): moved to %s", self.folder / str(step), cause, damaged)
                 damaged.parent.mkdir(exist_ok=True)
                 while damaged.exists():
                     damaged = damaged.with_name(damaged.name + "-")
@@ -125,7 +124,7 @@ def _tidy(folder: Path) -> None:
     steps = sorted((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
     unfinished = [path for path in steps if not (path / FILES).exists()]
     for path in unfinished:
-        console.print(f"checkpoint {path} was not written completely: removed")
+        logger.warning("checkpoint %s was not written completely: removed", path)
     for path in unfinished + [path for path in steps if path not in unfinished][:-KEPT]:
         shutil.rmtree(path)
 

@@ -1,23 +1,22 @@
-"""Prints the scores of a finished run and draws its `curves.png`."""
+"""Tabulates the scores of a finished run and draws its `curves.png`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from c2c_jax.config import CAPTION_SCORES, PERTURBED_SCORES
 from c2c_jax.io.atomic import atomic_write
 
 
-def print_scores(console: Console, best: dict[str, Any], last: dict[str, Any]) -> None:
-    """Prints the scores of the saved bundle next to those of the last validation."""
+def score_table(best: dict[str, Any], last: dict[str, Any]) -> Table:
+    """A table of the scores of the saved bundle next to those of the last validation."""
     columns = [("kept", best)] if best["step"] == last["step"] else [("kept", best), ("last", last)]
     table = Table("score", *(f"{name}, step {entry['step']:,}" for name, entry in columns))
     for score in (score for score in (*PERTURBED_SCORES, *CAPTION_SCORES) if score in best):
         table.add_row(score, *(f"{entry[score]:.4g}" for _, entry in columns))
-    console.print(table)
+    return table
 
 
 def draw_curves(path: Path, history: Sequence[dict[str, Any]], title: str) -> None:

@@ -1,7 +1,9 @@
-"""Writes a run's `metrics.jsonl`, `config.json` and best bundle, and its progress on the terminal."""
+"""Records a run: its metrics and its best bundle, in memory and in a work directory, and its progress."""
 
+import contextlib
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn
 
 from c2c_jax.config import CAPTION_SCORES, Config, candidate_score, flat_fields
-from c2c_jax.errors import BundleError, ConfigError, TrainingError
+from c2c_jax.errors import BundleError, CheckpointError, ConfigError, TrainingError
 from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import describe_path
@@ -21,9 +23,9 @@ from c2c_jax.io.json import read_json, read_json_lines
 from c2c_jax.io.progress import time_left
 from c2c_jax.old_names import upgraded
 from c2c_jax.training.trackers import Trackers
-from c2c_jax.translator.bundle import Bundle, read_metrics, save_bundle
+from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
 
-console = stderr_console()
+logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 5.0  # of progress, if stderr is not a terminal
 
@@ -47,22 +49,29 @@ _CHANGEABLE = (
 
 
 class RunLog:
-    """The log of a run in its work directory. Only process 0 writes.
+    """The log of a run. Only process 0 writes.
 
-    history: the entries of `metrics.jsonl`. Raises ConfigError if `workdir` holds a run with another config.
+    workdir: gets `metrics.jsonl`, `config.json` and the best bundle; None: nothing is written. progress: whether to
+    show a progress bar, or status lines without a terminal. history: the entries of `metrics.jsonl`. best: the best
+    bundle so far. Raises ConfigError if `workdir` holds a run with another config.
     """
 
-    def __init__(self, workdir: Path, config: Config):
+    def __init__(self, workdir: Path | None, config: Config, progress: bool = True):
         self.workdir, self.config = workdir, config
         self.writes = jax.process_index() == 0
         self.history: list[dict[str, Any]] = []
+        self.best: Bundle | None = None
         self.trackers: Trackers | None = None
-        workdir.mkdir(parents=True, exist_ok=True)
-        sweep(workdir)
-        if describe_path(workdir / "config.json") != "no file":
-            _require_same_config(workdir, config)
+        if workdir:
+            workdir.mkdir(parents=True, exist_ok=True)
+            sweep(workdir)
+            if describe_path(workdir / "config.json") != "no file":
+                _require_same_config(workdir, config)
+        console = stderr_console()
+        is_shown = self.writes and progress
+        self.prints_status = is_shown and not console.is_terminal
         shown = (TextColumn(f"{{task.fields[{name}]}}") for name in ("epoch", "loss", "rate", "left", "score"))
-        self.bar = Progress(BarColumn(), *shown, console=console, disable=not (self.writes and console.is_terminal))
+        self.bar = Progress(BarColumn(), *shown, console=console, disable=not is_shown or self.prints_status)
 
     def __enter__(self) -> "RunLog":
         return self
@@ -73,35 +82,40 @@ class RunLog:
             self.trackers.close()
 
     def start(self, step: int, steps: int, rows: int, summary: str, epochs: int | None = None) -> None:
-        """Prints that a run starts at `step` and writes config.json. Removes log entries from after the checkpoint that
-        it resumes from.
+        """Logs that a run starts at `step`, writes config.json and reads the best bundle so far. Removes log entries
+        from after the checkpoint that it resumes from.
 
         steps, epochs: length of the run; epochs None = the config's. rows: training rows per epoch. summary: describes
-        the run on the terminal."""
+        the run."""
         self.step, self.first, self.steps, self.rows = step, step, steps, rows
         self.epochs = epochs or self.config.epochs
-        self.started = self.last_line = time.monotonic()
-        self.print_line(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {summary}")
-        if self.writes:
-            with atomic_write(self.workdir / "config.json") as temporary:
-                temporary.write_text(json.dumps(dataclasses.asdict(self.config), indent=2) + "\n", encoding="utf-8")
-        metrics = self.workdir / "metrics.jsonl"
-        if describe_path(metrics) != "no file":
-            self.history = [entry for entry in read_entries(metrics) if entry["step"] <= step]
-            if self.writes:
-                with atomic_write(metrics) as temporary:
-                    temporary.write_text("".join(json.dumps(e) + "\n" for e in self.history), encoding="utf-8")
-        if self.writes:
-            self.trackers = Trackers(self.workdir, self.config, step)
+        self.started = self.last_status = time.monotonic()
+        self.info(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {summary}")
+        if self.workdir:
+            self._open(self.workdir, step)
         self.bar.start()
         self.task = self.bar.add_task(
             "training", total=max(steps, 1), completed=step, epoch="", loss="", rate="", left="", score=""
         )
 
-    def print_line(self, line: str) -> None:
-        """Prints a line on stderr, on process 0 only."""
+    def _open(self, workdir: Path, step: int) -> None:
+        metrics = workdir / "metrics.jsonl"
+        if describe_path(metrics) != "no file":
+            self.history = [entry for entry in read_entries(metrics) if entry["step"] <= step]
+        with contextlib.suppress(BundleError, CheckpointError):
+            self.best = load_bundle(workdir / "bundle")
         if self.writes:
-            console.print(line)
+            with atomic_write(workdir / "config.json") as temporary:
+                temporary.write_text(json.dumps(dataclasses.asdict(self.config), indent=2) + "\n", encoding="utf-8")
+            if self.history or describe_path(metrics) != "no file":
+                with atomic_write(metrics) as temporary:
+                    temporary.write_text("".join(json.dumps(e) + "\n" for e in self.history), encoding="utf-8")
+            self.trackers = Trackers(workdir, self.config, step)
+
+    def info(self, line: str) -> None:
+        """Logs a line, on process 0 only."""
+        if self.writes:
+            logger.info("%s", line)
 
     def log_steps(self, metrics: Mapping[str, np.ndarray], count: int, seconds: float) -> None:
         """Logs the metrics [K] of the next `count` steps. seconds: their total duration.
@@ -125,18 +139,16 @@ class RunLog:
         epoch = f"epoch {self.step * B / self.rows:.1f}/{self.epochs}"
         shown = epoch, f"loss {loss:.4f}", f"{rate:,.0f} rows/s", f"{left} left" if left else ""
         self.bar.update(self.task, completed=self.step, epoch=shown[0], loss=shown[1], rate=shown[2], left=shown[3])
-        if not console.is_terminal and time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
-            self.last_line = time.monotonic()
-            self.print_line(f"step {self.step:,} of {self.steps:,}  {'  '.join(filter(None, shown))}")
+        if self.prints_status and time.monotonic() - self.last_status > SECONDS_BETWEEN_LINES:
+            self.last_status = time.monotonic()
+            self.bar.console.print(f"step {self.step:,} of {self.steps:,}  {'  '.join(filter(None, shown))}")
 
     def _not_finite(self, what: str, value: float) -> TrainingError:
-        names = [path.name for path in (self.workdir / "checkpoints").iterdir()]
-        kept = sorted(int(name) for name in names if name.isdecimal())
-        last = (
-            f"the last good checkpoint is {self.workdir / 'checkpoints' / str(kept[-1])}" if kept else "none is saved"
-        )
+        folder = self.workdir and self.workdir / "checkpoints"
+        kept = sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal()) if folder else []
+        last = f"the last good checkpoint is {folder}/{kept[-1]}" if kept else "no checkpoint is saved"
         return TrainingError(
-            f"the {what} is {value} at step {self.step}; {last}; in a new work directory, try a smaller "
+            f"the {what} is {value} at step {self.step}; {last}; in a new run, try a smaller "
             "--config.optimizer.learning_rate, --config.optimizer.clip_norm=1.0 or --config.optimizer.warmup=100"
         )
 
@@ -147,16 +159,8 @@ class RunLog:
 
     @property
     def is_step_validated(self) -> bool:
-        """Whether the current step has been validated and a bundle is saved."""
+        """Whether the current step has been validated and there is a best bundle."""
         return bool(self.scores) and self.scores[-1]["step"] == self.step and self.best is not None
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """The metrics of the saved bundle; None if there is none."""
-        try:
-            return read_metrics(self.workdir / "bundle")
-        except BundleError:
-            return None
 
     @property
     def is_stale(self) -> bool:
@@ -164,30 +168,30 @@ class RunLog:
         config.adapt, an improvement of the trained translator counts even if another candidate is better."""
         if not (self.writes and self.config.patience and (best := self.best)):
             return False
-        since = best["step"]
+        since = best.metrics["step"]
         if self.config.adapt and self.scores:
             score = f"{candidate_score(self.config.select_by)}_trained"
             since = max(since, max(self.scores, key=lambda entry: entry.get(score, -2.0))["step"])
         return sum(entry["step"] > since for entry in self.scores) >= self.config.patience
 
     def log_validation(self, bundle: Bundle) -> None:
-        """Logs the scores of the current step's bundle, and saves it if it is better than the saved one."""
+        """Logs the scores of the current step's bundle, and keeps it if it is better than the best one so far."""
         self._write("validation", bundle.metrics)
-        if not self.writes:
-            return
-        chosen, best = self.config.select_by, self.best
+        chosen = self.config.select_by
         score = f"{chosen} {bundle.metrics[chosen]:.4g}"
-        if best is None or _is_better(chosen, bundle.metrics[chosen], best[chosen]):
-            save_bundle(self.workdir / "bundle", bundle)
+        if self.best is None or _is_better(chosen, bundle.metrics[chosen], self.best.metrics[chosen]):
+            self.best = bundle
             score += ", the best"
+            if self.workdir and self.writes:
+                save_bundle(self.workdir / "bundle", bundle)
         self.bar.update(self.task, score=score)
         shown = "  ".join(f"{name} {value:,.4g}" for name, value in bundle.metrics.items() if name != "step")
-        self.print_line(f"step {self.step:,} of {self.steps:,}  {shown}")
+        self.info(f"step {self.step:,} of {self.steps:,}  {shown}")
 
     def _write(self, phase: str, values: Mapping[str, Any]) -> None:
         entry = {"step": self.step, "phase": phase, **values}
         self.history.append(entry)
-        if self.writes:
+        if self.workdir and self.writes:
             with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
         if self.trackers:
@@ -205,12 +209,12 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for number, entry in read_json_lines(path, dict, TrainingError, "delete it, or pass another --workdir"):
         if not _is_entry(entry):
-            console.print(f"{path}: line {number:,} cannot be read; it and all later lines are dropped")
+            logger.warning("%s: line %s cannot be read; it and all later lines are dropped", path, f"{number:,}")
             break
         entries.append(entry)  # type: ignore[arg-type]
     else:
         if not entries:
-            console.print(f"{path} has no readable entries")
+            logger.warning("%s has no readable entries", path)
     return entries
 
 

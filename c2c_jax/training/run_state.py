@@ -1,7 +1,9 @@
 """Records what a run was started with, so that a resumed run sees the same rows in the same order."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +11,8 @@ import jax
 import msgspec
 
 from c2c_jax.data.store import Plan, Store
-from c2c_jax.errors import ConfigError
-from c2c_jax.io.atomic import atomic_write
+from c2c_jax.errors import ConfigError, TrainingError
+from c2c_jax.io.atomic import atomic_write, exclusive_lock
 from c2c_jax.io.files import describe_path
 from c2c_jax.io.json import read_json, read_json_as
 
@@ -25,8 +27,8 @@ Positive = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 class RunState:
     """What a run was started with.
 
-    loader: "resident" or "streamed". devices: their number. The other fields describe the store, see `Plan`; source and
-    target are the fingerprints of its spaces.
+    loader: "resident" or "streamed". devices: their number. data: a hash of the vectors, if they came from arrays. The
+    other fields describe the store, see `Plan`; source and target are the fingerprints of its spaces.
     """
 
     loader: Annotated[str, msgspec.Meta(pattern="^(resident|streamed)$")]
@@ -36,6 +38,7 @@ class RunState:
     dtype: str
     source: str
     target: str
+    data: str = ""
 
     @classmethod
     def of(cls, plan: Plan, loader: str) -> "RunState":
@@ -48,6 +51,7 @@ class RunState:
             dtype=plan.dtype,
             source=plan.source.fingerprint,
             target=plan.target.fingerprint,
+            data="".join(record.stamp for record in plan.sources if record.spec == "arrays"),
         )
 
 
@@ -58,6 +62,8 @@ def start_or_resume(workdir: Path, store: Store, loader: str) -> RunState:
     damaged.
     """
     now, before = RunState.of(store.plan, loader), read_run_state(workdir)
+    if before is not None and not before.data:  # version 0.1 did not record it
+        before = dataclasses.replace(before, data=now.data)
     if before is None:
         if jax.process_index() == 0:
             with atomic_write(workdir / RUN_STATE) as temporary:
@@ -85,3 +91,16 @@ def read_run_state(workdir: Path) -> RunState | None:
         return msgspec.convert({**fields, "loader": fields.get("feed")}, RunState)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{old} cannot be read ({error}); {ADVICE}") from None
+
+
+@contextlib.contextmanager
+def exclusive_run(workdir: Path) -> Iterator[None]:
+    """Raises TrainingError if another run uses `workdir`. Process 0 checks for all hosts."""
+    if jax.process_index():
+        yield
+        return
+    try:
+        with exclusive_lock(workdir):
+            yield
+    except BlockingIOError:
+        raise TrainingError(f"another run is using {workdir}; wait for it, or pass another --workdir") from None

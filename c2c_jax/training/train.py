@@ -5,11 +5,13 @@ perturbs and translates them and compares the result with the targets (objective
 Every validation scores the translator against closed-form maps (candidates.py), and `log` saves the best bundle.
 """
 
+import contextlib
 import dataclasses
 import functools
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,14 +27,14 @@ from c2c_jax.training.candidates import CandidateSelector
 from c2c_jax.training.check import build_spec, check, check_rows, fits_closed_form, run_length
 from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.closed_form import set_closed_form
-from c2c_jax.training.curves import draw_curves, print_scores
+from c2c_jax.training.curves import draw_curves
 from c2c_jax.training.loader import choose_loader, open_loader, read_vectors, split_rows
-from c2c_jax.training.log import RunLog, console
+from c2c_jax.training.log import RunLog
 from c2c_jax.training.metrics import retrieval_scores
 from c2c_jax.training.objectives import build_objective
 from c2c_jax.training.optimizer import build_learning_rate, build_optimizer
 from c2c_jax.training.precompute import Precomputed
-from c2c_jax.training.run_state import start_or_resume
+from c2c_jax.training.run_state import RunState, start_or_resume
 from c2c_jax.training.step import (
     TrainState,
     TranslatorLoss,
@@ -42,17 +44,34 @@ from c2c_jax.training.step import (
     make_step,
     on_any_process,
 )
-from c2c_jax.translator.bundle import Bundle, read_choice, read_metrics
+from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.kinds import build_translator
 
 VALIDATION_BATCH = 64  # rows; the transformer takes 4 to 14 MiB of memory per row, by its width
 
 
-def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarray, "P S"] | None = None) -> bool:
-    """Trains a translator on a store and writes checkpoints, `metrics.jsonl`, `config.json`, `curves.png` and the best
-    `bundle/` to `workdir`. Returns True when it is finished, False if SIGTERM stopped it, after saving a checkpoint.
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingResult:
+    """A finished run: its best bundle, and the entries of its `metrics.jsonl`."""
 
-    image_PS: raw source vectors of unlabelled images, if the config names any; see `data.images.image_vectors`.
+    bundle: Bundle
+    history: list[dict[str, Any]]
+
+
+def train(
+    config: Config,
+    store: Store,
+    workdir: Path | None,
+    image_PS: Float[np.ndarray, "P S"] | None = None,
+    *,
+    progress: bool = True,
+) -> TrainingResult | None:
+    """Trains a translator on a store, and returns its best bundle; None if SIGTERM stopped the run, after saving a
+    checkpoint.
+
+    workdir: gets checkpoints, `metrics.jsonl`, `config.json`, `curves.png` and the best `bundle/`; None: nothing is
+    written, and the run cannot be resumed. image_PS: raw source vectors of unlabelled images, if the config names any;
+    see `data.images.image_vectors`. progress: whether to show progress on stderr.
     Interrupted runs resume from their last intact checkpoint, bit-exactly on the same number of devices. Raises
     ConfigError before anything is compiled, TrainingError for a loss that is not finite and for a checkpoint that
     cannot be written, StoreError for a damaged store.
@@ -72,34 +91,38 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
 
     with (
         jax.default_matmul_precision(config.precision),
-        record_signal(signal.SIGTERM) as is_terminated,
-        RunLog(workdir, config) as log,
-        Checkpoints(workdir) as checkpoints,
+        record_signal(signal.SIGTERM) if workdir else contextlib.nullcontext(lambda: False) as is_terminated,
+        RunLog(workdir, config, progress) as log,
+        Checkpoints(workdir) if workdir else contextlib.nullcontext() as checkpoints,
     ):
-        run_state = start_or_resume(workdir, store, choose_loader(config.data.loader, store))
+        kind = choose_loader(config.data.loader, store)
+        run_state = start_or_resume(workdir, store, kind) if workdir else RunState.of(store.plan, kind)
+        is_quiet = not (log.writes and progress)
         if steps and run_state.devices != jax.device_count():
-            log.print_line(
+            log.info(
                 f"the run was started on {run_state.devices} device(s) and resumes on {jax.device_count()}: sums are "
                 "taken in another order, so the weights will differ in their last bits from an uninterrupted run"
             )
-        with phase(console, "computing means and moments of the captions", quiet=not log.writes):
+        with phase("computing means and moments of the captions", quiet=is_quiet):
             precomputed = Precomputed.of(config, spec, store, split, image_PS)
             selector = precomputed.selector(config, store, split, image_PS)
         for line in precomputed.notes:
-            log.print_line(line)
+            log.info(line)
         if fits_closed_form(config):
             set_closed_form(translator, precomputed.moments)
 
         # Restore.
         graphdef, params = nnx.split(translator, nnx.Param)
-        state = checkpoints.restore(init_state(params, objective, optimizer, mesh, ema=config.optimizer.ema))
+        state = init_state(params, objective, optimizer, mesh, ema=config.optimizer.ema)
+        if checkpoints:
+            state = checkpoints.restore(state)
         step = int(state.step)
         if step > steps:
             raise ConfigError(
                 f"{workdir} has been trained for {step:,} steps, more than the {steps:,} of this config: pass more "
                 "--config.epochs or --config.steps, or another --workdir"
             )
-        with phase(console, "reading the store", quiet=not log.writes):
+        with phase("reading the store", quiet=is_quiet):
             loader = open_loader(run_state.loader, config, store, training, mesh, epochs)
         loss = TranslatorLoss(
             graphdef=graphdef,
@@ -133,21 +156,20 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
             if step % config.eval_every == 0 or step == steps:
                 log.log_validation(validate(state))
             must_stop = on_any_process(is_terminated() or log.is_stale)
-            if step % config.checkpoint_every == 0 or step == steps or must_stop:
+            if checkpoints and (step % config.checkpoint_every == 0 or step == steps or must_stop):
                 checkpoints.save(state)
             count = next_count
         if on_any_process(is_terminated()):
-            log.print_line(f"stopped at step {step:,} of {steps:,} by SIGTERM; start again to resume")
-            return False
+            log.info(f"stopped at step {step:,} of {steps:,} by SIGTERM; start again to resume")
+            return None
         if not log.is_step_validated:
             log.log_validation(validate(state))
-    if log.writes:
+    assert log.best is not None
+    if workdir and log.writes:
         draw_curves(workdir / "curves.png", log.history, f"{workdir.name}: {spec.kind}, {config.objective.kind}")
-        choice = read_choice(workdir / "bundle")
-        print_scores(console, read_metrics(workdir / "bundle"), log.scores[-1])
-        if config.adapt and choice:
-            console.print(f"selected from {len(choice.scores)} candidates by {choice.selected_by}: {choice}")
-    return True
+    if config.adapt and (choice := log.best.choice):
+        log.info(f"selected from {len(choice.scores)} candidates by {choice.selected_by}: {choice}")
+    return TrainingResult(bundle=log.best, history=log.history)
 
 
 def _steps_of_call(config: Config, step: int, steps: int, max_steps: int) -> int:

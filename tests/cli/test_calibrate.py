@@ -79,7 +79,7 @@ def media_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def image_BS(media_folder, clip_folder) -> np.ndarray:
     paths = sorted((media_folder / "pictures").iterdir())
-    return load_space(str(clip_folder)).encode_image([read_image(path) for path in paths])
+    return load_space(str(clip_folder)).encode_images([read_image(path) for path in paths])
 
 
 @pytest.fixture(scope="module")

@@ -187,7 +187,7 @@ def test_pictures_and_sounds(run, clap, media_folder, evaluate, tmp_path):
     # By hand from the towers.
     clap_space, bundle = load_space(str(clap)), load_bundle(run / "bundle")
     images = [read_image(media_folder / f"{number}.png") for number in range(12)]
-    translated = translate(bundle, load_space(bundle.source.name).encode_image(images))
+    translated = translate(bundle, load_space(bundle.source.name).encode_images(images))
     rate = clap_space.audio_preprocessor.sample_rate
     audio = [read_audio(media_folder / f"{number}.wav", rate) for number in range(12)]
     cosines = translated @ unit(clap_space.encode_audio(audio)).T

@@ -29,7 +29,7 @@ from c2c_jax.translator.bundle import Bundle, Choice, load_bundle, save_bundle
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import translate
 from tests.cli.test_main import ROOT, refused
-from tests.fixtures.hub import TOKEN, stand_in
+from tests.fixtures.hub import TOKEN, stand_in, use
 from tests.torch.test_translator import random_bundle, spec
 
 SCORES = {
@@ -196,7 +196,7 @@ def test_code_of_the_card_runs(run, clip_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(code, names)
-    image = load_space(str(clip_folder)).encode_image([read_image(tmp_path / "photo.png")])
+    image = load_space(str(clip_folder)).encode_images([read_image(tmp_path / "photo.png")])
     with torch.no_grad():
         expected = torch.nn.functional.normalize(
             Translator.from_pretrained(run / "bundle").from_image(torch.from_numpy(image))
@@ -297,12 +297,10 @@ def test_upload_and_download(run, tmp_path):
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def hub(monkeypatch, tmp_path):
     """A simulated hub that this process uses."""
     with stand_in() as hub:
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.address)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        use(hub, monkeypatch, tmp_path / "cache")
         yield hub
 
 

@@ -359,7 +359,7 @@ def test_the_output_mean(infer, image_folder, bundle, tmp_path):
         records[output_mean] = json.loads((tmp_path / f"{output_mean}.sound.json").read_text())
         assert records[output_mean]["output_mean"] == output_mean
     space, loaded = load_space(str(load_bundle(translator).source.name)), load_bundle(translator)
-    raw = space.encode_image([read_image(image)])
+    raw = space.encode_images([read_image(image)])
     for output_mean, record in records.items():
         np.testing.assert_allclose(record["clap_vector"], translate(loaded, raw, output_mean)[0], atol=1e-5)
     assert np.abs(np.subtract(*(record["clap_vector"] for record in records.values()))).max() > 0.05

@@ -73,7 +73,7 @@ def test_saved_embedding_equals_torch(run, image, clip_folder, tmp_path):
     out = tmp_path / "x.npy"
     assert main(["infer", str(image), "--translator", str(run / "bundle"), "--save-embedding", str(out)]) == 0
     assert not (tmp_path / "img.wav").exists()
-    clip_vector = torch.from_numpy(load_space(str(clip_folder)).encode_image([read_image(image)]))
+    clip_vector = torch.from_numpy(load_space(str(clip_folder)).encode_images([read_image(image)]))
     with torch.no_grad():
         expected = torch.nn.functional.normalize(Translator.from_pretrained(run / "bundle")(clip_vector))[0].numpy()
     vector = np.load(out)

@@ -51,7 +51,7 @@ def cosines(query_E, audio_folder, clap) -> dict[str, float]:
 
 
 def test_the_nearest_to_a_picture_and_to_a_text(search, image_folder, audio_folder, bundle, clap, clip_folder):
-    image = load_space(str(clip_folder)).encode_image([read_image(image_folder / "a.png")])
+    image = load_space(str(clip_folder)).encode_images([read_image(image_folder / "a.png")])
     text = load_space(str(clap)).encode_text(["heavy rain"])[0]
     queries = {image_folder / "a.png": translate(load_bundle(bundle), image)[0], "heavy rain": text}
     code, lines, err = search(image_folder / "a.png", "--text", "heavy rain", "--top", "3")

@@ -94,7 +94,7 @@ def test_centred_cosines_less_hubness(
     assert code == 0 and len(lines) == 20
     assert err.splitlines()[-1] == f"scores: images by {of_image}; texts by {of_text}"
     bundle = load_bundle(centred_bundle)
-    image = load_space(str(clip_folder)).encode_image([read_image(image_folder / "a.png")])
+    image = load_space(str(clip_folder)).encode_images([read_image(image_folder / "a.png")])
     query_QE = np.concatenate([translate(bundle, image), load_space(str(clap)).encode_text(["heavy rain"])])
     captions = bundle.translator(jnp.asarray(bundle.memory.source, jnp.float32))
     references_RE = np.asarray(uncentred(captions, bundle.means.target_text))
@@ -130,7 +130,7 @@ def test_references_of_pictures_are_used_on_request(
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:33]))
     flags = "--translator", centred_bundle, "--clap", clap, "--library", many, "--references", tmp_path / "texts.txt"
     bundle = load_bundle(centred_bundle)
-    query_QE = translate(bundle, load_space(str(clip_folder)).encode_image([read_image(image_folder / "a.png")]))
+    query_QE = translate(bundle, load_space(str(clip_folder)).encode_images([read_image(image_folder / "a.png")]))
     text_RE = load_space(str(clap)).encode_text(TEXTS[:33])
     for hubness, note in (
         ("texts", "centred cosine; --references ignored: these queries use no reference texts with --hubness texts"),

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from c2c_jax.config import DataConfig, OptimizerConfig
 from c2c_jax.errors import ConfigError
@@ -34,14 +33,14 @@ def test_warning_if_a_map_was_fitted_to_the_held_out_captions(tmp_path):
         optimizer=OptimizerConfig(learning_rate=1e-9), data=DataConfig(store=str(store.path), validation_size=30)
     )
     train(request, store, tmp_path / "run")
-    results = evaluate(EvalRequest(run=tmp_path / "run", bootstrap=Bootstrap(resamples=0)), Console(quiet=True))
+    results = evaluate(EvalRequest(run=tmp_path / "run", bootstrap=Bootstrap(resamples=0)))
     assert results.settings["captions"] == "30 that training held out"
     assert "fitted to the held-out captions as well, so that scores on them are optimistic" in results.warnings[0]
     with pytest.raises(ConfigError, match="training saw all 300 of them"):  # the held-out ones in another way
-        evaluate(EvalRequest(run=tmp_path / "run", captions=str(store.path)), Console(quiet=True))
+        evaluate(EvalRequest(run=tmp_path / "run", captions=str(store.path)))
     other = rotated_store(tmp_path / "other", 40, 0.02)[0]
     request = EvalRequest(run=tmp_path / "run", captions=str(other.path), bootstrap=Bootstrap(resamples=0))
-    results = evaluate(request, Console(quiet=True))
+    results = evaluate(request)
     assert not any("held-out captions" in line for line in results.warnings)
     bundle = load_bundle(tmp_path / "run" / "bundle")
     alone = dataclasses.replace(bundle.choice, trained=1.0, linear="")
@@ -51,6 +50,6 @@ def test_warning_if_a_map_was_fitted_to_the_held_out_captions(tmp_path):
         (str(store.path), "30 of the store store, without 270"),
     ):
         request = EvalRequest(run=tmp_path / "run", captions=captions, bootstrap=Bootstrap(resamples=0))
-        results = evaluate(request, Console(quiet=True))
+        results = evaluate(request)
         assert results.settings["captions"].startswith(count)
         assert not any("held-out captions" in line for line in results.warnings)

@@ -8,6 +8,7 @@ import soundfile
 
 from c2c_jax.errors import AudioError
 from c2c_jax.io.audio import find_audio, read_audio
+from c2c_jax.io.console import log_to_stderr
 
 
 def tone(hertz: float, seconds: float, rate: int) -> np.ndarray:
@@ -208,7 +209,8 @@ def test_what_unfolds_is_read_in_part_and_reported(tmp_path, monkeypatch):
 def test_a_note_is_one_line_on_stderr(tmp_path, capsys):
     path = tmp_path / "a\x1b[31m\n.wav"
     soundfile.write(path, np.stack([tone(100, 0.1, 8000), -tone(100, 0.1, 8000)], axis=1), 8000)
-    read_audio(path, 8000)
+    with log_to_stderr():
+        read_audio(path, 8000)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("note: ") and r"a\x1b[31m\n.wav has channels that cancel" in line
 

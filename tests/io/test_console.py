@@ -1,6 +1,7 @@
 """Terminal output: names of any bytes on one line each, without control characters on terminals."""
 
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import pytest
 
 from c2c_jax.cli.main import main
 from c2c_jax.io import console
-from c2c_jax.io.console import SafeConsole, prepare_streams, printable
+from c2c_jax.io.console import SafeConsole, log_to_stderr, prepare_streams, printable
+from c2c_jax.io.progress import Progress
 from tests.fixtures.programs import ROOT
+from tests.fixtures.terminal import terminal_stderr
 
 NAME = os.fsdecode(b"caf\xe9 \xe6\x97\xa5")  # a byte that is not UTF-8, and a character that is
 
@@ -36,6 +39,59 @@ def test_a_string_is_one_line():
     assert shown.file.getvalue() == "left out: a\\nb.wav\n"  # type: ignore[attr-defined]
     with pytest.raises(BrokenPipeError):
         shown.on_broken_pipe()
+
+
+LOGGER = logging.getLogger("c2c_jax.io.somewhere")
+
+
+def test_messages_are_escaped_lines_on_stderr(capsys):
+    before = (logger := logging.getLogger("c2c_jax")).level, logger.propagate, [*logger.handlers]
+    with log_to_stderr():
+        LOGGER.info("left out: %s", "a\nb\x1b[2J.wav")
+        LOGGER.warning("a [bold]name[/bold] of %d", 10_000)
+        LOGGER.debug("hidden")
+    captured = capsys.readouterr()
+    assert captured.err == "left out: a\\nb\\x1b[2J.wav\na [bold]name[/bold] of 10000\n" and captured.out == ""
+    assert (logger.level, logger.propagate, logger.handlers) == before
+    LOGGER.info("nobody listens")
+    assert capsys.readouterr().err == ""
+
+
+def test_messages_after_stderr_was_closed(monkeypatch, capsys):
+    closed = io.StringIO()
+    closed.close()
+    for stream in (closed, None):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with log_to_stderr():
+            LOGGER.warning("nobody reads this")
+    monkeypatch.undo()
+    assert capsys.readouterr().err == ""
+
+
+def test_messages_that_nobody_reads(monkeypatch, capsys):
+    """The caller gets the exception, as from `print`, and later messages go to the new stream alone."""
+    read, write = os.pipe()
+    os.close(read)
+    with monkeypatch.context() as patch, open(write, "w", buffering=1, closefd=False) as stream:
+        patch.setattr(sys, "stderr", stream)
+        with log_to_stderr(), pytest.raises(BrokenPipeError):
+            LOGGER.info("lost")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), write)
+    with log_to_stderr():
+        LOGGER.info("read")
+    assert capsys.readouterr().err == "read\n"
+
+
+def test_messages_appear_above_bars(monkeypatch):
+    """The bar is erased before the message is printed, and drawn again below it."""
+    with terminal_stderr(monkeypatch) as screen, log_to_stderr(), Progress("sounds") as bar:
+        bar.add_task("encoding", total=2)
+        bar.refresh()
+        start = screen.tell()
+        LOGGER.warning("left out: a.wav")
+        shown = screen.getvalue()[start:]
+    erased, message, below = shown.partition("left out: a.wav\n")
+    assert message and "\x1b[2K" in erased and "encoding" not in erased and "0 of 2" in below
 
 
 class Terminal(io.BytesIO):

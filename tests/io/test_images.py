@@ -298,7 +298,7 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path):
         find_images([str(tmp_path)])
 
 
-def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_path):
+def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_path, caplog):
     """Subfolders and links are searched, in order; hidden files and our spectrograms are not reported."""
     inside, outside = tmp_path / "photos", tmp_path / "real"
     (inside / "deep").mkdir(parents=True)
@@ -315,29 +315,27 @@ def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_p
     (outside / "no_suffix").write_bytes(b"\x89PNG\r\n\x1a\n")
     (inside / "linked").symlink_to(outside)
     (inside / "linked" / "loop").symlink_to(inside)
-    reported: list[str] = []
-    paths = find_images([str(inside), str(inside / "*.png"), str(inside)], reported.append)
+    paths = find_images([str(inside), str(inside / "*.png"), str(inside)])
     expected = sorted([*names, "linked/m.gif", "linked/no_suffix", "p.heic", "deep/q.HEIC", "notes.txt"])
     assert [str(path.relative_to(inside)) for path in paths] == sorted(expected, key=lambda name: inside / name)
-    assert reported == ["2 files skipped, not images of a supported format: 1 named pipe, 1 .dng"]
+    assert caplog.messages == ["2 files skipped, not images of a supported format: 1 named pipe, 1 .dng"]
     (inside / "r.heic").write_bytes(bytes(4) + b"ftypheic")
-    find_images([str(inside)], reported.append)
-    assert reported[1:] == ["3 files skipped, not images of a supported format: 1 .heic, 1 named pipe, 1 .dng"]
-    find_images([str(inside / "deep")], reported.append)
-    assert len(reported) == 2
+    find_images([str(inside)])
+    assert caplog.messages[1:] == ["3 files skipped, not images of a supported format: 1 .heic, 1 named pipe, 1 .dng"]
+    find_images([str(inside / "deep")])
+    assert len(caplog.messages) == 2
 
 
 @pytest.mark.parametrize("name", ["", "/*", "/**"])
-def test_what_is_no_regular_file_is_counted(tmp_path, name):
+def test_what_is_no_regular_file_is_counted(tmp_path, name, caplog):
     (tmp_path / "a.png").touch()
     (tmp_path / "lost.png").symlink_to("nowhere")  # for its reader to refuse
     (tmp_path / "lost").symlink_to("nowhere")
     (tmp_path / "device").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "pipe")
-    reported: list[str] = []
-    paths = find_images([f"{tmp_path}{name}"], reported.append)
+    paths = find_images([f"{tmp_path}{name}"])
     assert paths == [tmp_path / "a.png", tmp_path / "lost.png"]
-    assert reported == [
+    assert caplog.messages == [
         "3 files skipped, not images of a supported format: 1 device, 1 broken symbolic link, 1 named pipe"
     ]
 

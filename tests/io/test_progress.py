@@ -1,16 +1,10 @@
 """Status lines without a terminal, and estimates of the remaining time."""
 
-import io
-
 import pytest
-from rich.console import Console
 
 from c2c_jax.io import progress
 from c2c_jax.io.progress import Progress, phase, time_left
-
-
-def console(terminal: bool = False) -> Console:
-    return Console(file=io.StringIO(), force_terminal=terminal, soft_wrap=True, width=200)
+from tests.fixtures.terminal import terminal_stderr
 
 
 def at(bar: Progress, seconds: float) -> None:
@@ -23,7 +17,7 @@ def at(bar: Progress, seconds: float) -> None:
 
 
 def test_line():
-    bar = Progress(console(), "sounds")
+    bar = Progress("sounds")
     assert bar.status_line() == ""
     seeing = bar.add_task("seeing", total=10)
     hearing = bar.add_task("hearing", total=20_000)
@@ -40,7 +34,7 @@ def test_line():
 
 
 def test_line_of_unknown_length():
-    bar = Progress(console())
+    bar = Progress()
     bar.begin("hashing")
     bar.begin("reading captions")
     at(bar, 12.0)
@@ -65,18 +59,19 @@ def test_time_left(done, total, seconds, expected):
     assert time_left(done, total, seconds) == expected
 
 
-def test_lines_come_while_one_step_takes_long(monkeypatch):
+def test_lines_come_while_one_step_takes_long(monkeypatch, capsys):
     monkeypatch.setattr(progress, "SECONDS", 0.001)
-    shown = console()
-    with phase(shown, "loading"):
-        while "loading for" not in shown.file.getvalue():  # type: ignore[attr-defined]
-            pass
-    for quiet, terminal in ((True, False), (False, True)):
-        silent = Progress(console(terminal), quiet=quiet)
-        assert not silent._prints_lines and silent.disable == quiet
+    shown = ""
+    with phase("loading"):
+        while "loading for" not in shown:
+            shown += capsys.readouterr().err
+    silent = Progress(quiet=True)
+    assert not silent._prints_lines and silent.disable
+    with terminal_stderr(monkeypatch):
+        assert not (bar := Progress())._prints_lines and not bar.disable
 
 
 def test_counted():
-    bar = Progress(console())
+    bar = Progress()
     bar.begin("reading", total=3)
     assert list(bar.counted("abc")) == ["a", "b", "c"]

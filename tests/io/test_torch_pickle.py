@@ -7,7 +7,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import torch
 
 from c2c_jax.errors import CheckpointError
 from c2c_jax.io import torch_files
@@ -287,8 +286,7 @@ def test_pickles_that_end_too_early(tmp_path):
     whole_pickle = state_dict(w=plain(old=False))
     for size in range(len(whole_pickle)):
         assert "has a pickle that ends too early" in refusal(tmp_path, whole_pickle[:size], old=False)
-    torch.save({"w": torch.ones(3)}, tmp_path / "a.bin", _use_new_zipfile_serialization=False)
-    content = (tmp_path / "a.bin").read_bytes()
+    content = write_old(tmp_path / "a.bin", state_dict(w=plain(old=True)), DATA).read_bytes()
     for size in range(1, len(content)):
         (tmp_path / "a.bin").write_bytes(content[:size])
         with pytest.raises(CheckpointError, match=f"is a partial download: {size:,} bytes|holds the text|not a whole"):

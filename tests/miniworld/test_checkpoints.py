@@ -13,10 +13,11 @@ from c2c_jax.errors import CheckpointError
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.sampling import Sampling
+from c2c_jax.io.resolve import EMBEDDED
 from c2c_jax.miniworld.pairs import image_at
 from c2c_jax.miniworld.world import scene_at
 from c2c_jax.spaces.space import identify, load_space
-from c2c_jax.spaces.weights.folders import EMBEDDED, checkpoint_folder
+from c2c_jax.spaces.weights.folders import checkpoint_folder
 from tools.pretrain import audioldm, clap, clip
 from tools.pretrain.views import SceneViews
 
@@ -100,7 +101,7 @@ def test_transformers_reads_the_clip():
             **processor(images, return_tensors="pt"), **tokenizer(texts, padding=True, return_tensors="pt")
         )
     space = load_space("miniworld/clip")
-    for actual, side in ((space.encode_image(images), "image"), (space.encode_text(texts), "text")):
+    for actual, side in ((space.encode_images(images), "image"), (space.encode_text(texts), "text")):
         unit = actual / np.linalg.norm(actual, axis=1, keepdims=True)
         np.testing.assert_allclose(unit, expected[f"{side}_embeds"].numpy(), atol=1e-5)
 

@@ -7,10 +7,10 @@ import pytest
 import soundfile
 
 from c2c_jax.cli.main import main
+from c2c_jax.io.resolve import EMBEDDED
 from c2c_jax.miniworld.pairs import audio_at, image_at
 from c2c_jax.miniworld.world import CELLS, SHARED, SOURCES
 from c2c_jax.spaces.space import load_space
-from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.inference import translate
 from tools.pretrain.texts import prompt_vectors
@@ -24,7 +24,7 @@ def test_translator_retrieves_sounds_ten_times_as_often_as_chance():
     bundle = load_bundle(EMBEDDED / "translator")
     clip, clap = load_space(bundle.source.name, only="image"), load_space(bundle.target.name, only="audio")
     assert (clip.fingerprint, clap.fingerprint) == (bundle.source.fingerprint, bundle.target.fingerprint)
-    images = translate(bundle, clip.encode_image([image_at("test", cell) for cell in range(CELLS)]))
+    images = translate(bundle, clip.encode_images([image_at("test", cell) for cell in range(CELLS)]))
     audio = clap.encode_audio([audio_at("test", cell) for cell in range(CELLS)], batch_size=96)
     nearest = np.argmax(images @ (audio / np.linalg.norm(audio, axis=1, keepdims=True)).T, axis=1)
     of_source = np.mean(nearest // len(SHARED) == np.arange(CELLS) // len(SHARED))
@@ -79,5 +79,5 @@ def test_infer_with_an_image(tmp_path, capsys):
 def test_save_embedding_with_an_image(tmp_path, capsys):
     assert main(["infer", str(EXAMPLES / "train.png"), "--save-embedding", str(tmp_path / "v.npy")]) == 0
     bundle = load_bundle(EMBEDDED / "translator")
-    expected = translate(bundle, load_space("miniworld/clip").encode_image([image_at("test", 183, 1)]))
+    expected = translate(bundle, load_space("miniworld/clip").encode_images([image_at("test", 183, 1)]))
     np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected[0], atol=1e-6)

@@ -11,10 +11,10 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from c2c_jax.errors import CheckpointError, ImageError
+from c2c_jax.io.resolve import EMBEDDED
 from c2c_jax.spaces.image_preprocessing import ImagePreprocessor
 from c2c_jax.spaces.preprocessors import FILE, PROCESSOR_FILE
 from c2c_jax.spaces.space import load_space
-from c2c_jax.spaces.weights.folders import EMBEDDED
 
 SIZES = [(40, 30), (30, 40), (33, 33), (7, 90), (224, 224), (640, 427), (20, 21)]
 # Files of 2021 and of today, square resizing, missing steps, and a crop larger than the image.
@@ -145,7 +145,7 @@ def test_files_without_json_object(tmp_path, text):
 def test_pixels_that_do_not_fit_the_tower(tmp_path, content, actual):
     """For a checkpoint of 64-pixel images."""
     folder = shutil.copytree(EMBEDDED / "clip", tmp_path / "clip")
-    assert load_space(str(folder), only="image").encode_image(example_images()[:1]).shape == (1, 64)
+    assert load_space(str(folder), only="image").encode_images(example_images()[:1]).shape == (1, 64)
     (folder / FILE).write_text(json.dumps(content))
     for only in ("image", None):
         with pytest.raises(CheckpointError, match=f"makes .*{actual}.*; config.json asks for 64 x 64"):

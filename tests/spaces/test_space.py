@@ -88,7 +88,7 @@ def test_images_equal_transformers(clip_folder):
     processor = transformers.models.clip.image_processing_pil_clip.CLIPImageProcessorPil.from_pretrained(clip_folder)
     pixels = processor(images=images, return_tensors="np")["pixel_values"]
     expected = np.asarray(space.model.encode_image(jnp.asarray(pixels.transpose(0, 2, 3, 1))))
-    np.testing.assert_allclose(space.encode_image(images, batch_size=2), expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(space.encode_images(images, batch_size=2), expected, atol=1e-5, rtol=0)
 
 
 def test_order_and_batch_size_do_not_matter(clip_folder, caption_list):
@@ -115,7 +115,7 @@ def test_text_tower_has_no_collectives(clip_folder, audioldm_folder, side):
 
 def test_clap_has_no_image_tower(audioldm_folder):
     with pytest.raises(CheckpointError, match="no image tower"):
-        load_space(f"{audioldm_folder}:text_encoder").encode_image([Image.new("RGB", (8, 8))])
+        load_space(f"{audioldm_folder}:text_encoder").encode_images([Image.new("RGB", (8, 8))])
 
 
 def test_zero_vectors_are_errors(tmp_path, clip_folder):
@@ -130,4 +130,4 @@ def test_zero_vectors_are_errors(tmp_path, clip_folder):
         save_file(spoiled, folder / "model.safetensors", metadata={"format": "pt"})
         space = load_space(str(folder))
         with pytest.raises(CheckpointError, match=f"{folder} gives vectors that are zero or not finite"):
-            space.encode_text(["a dog"]) if name == "text" else space.encode_image([Image.new("RGB", (8, 8), "red")])
+            space.encode_text(["a dog"]) if name == "text" else space.encode_images([Image.new("RGB", (8, 8), "red")])

@@ -116,7 +116,7 @@ def _photos(argument: str = "photos") -> Results:
     from c2c_jax.io.images import find_images, read_image
 
     pixels = {}
-    for path in find_images([argument], stderr_console().print):
+    for path in find_images([argument]):
         try:
             pixels[_relative_name(path, "photos")] = np.asarray(read_image(path))
         except ImageError as error:

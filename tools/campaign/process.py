@@ -193,8 +193,11 @@ def _run_child(function: Callable[[], Any], place: Path, cwd: Path, limits: Limi
         os.chdir(cwd)
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # resets the memory peak
+        from c2c_jax.io.console import log_to_stderr
+
         base = _peak()
-        result = function()
+        with log_to_stderr():
+            result = function()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the program, after its verb has ended
         (place / "result").write_bytes(pickle.dumps((result, max(_peak() - base, 0))))
         code = result if isinstance(result, int) else 0

@@ -179,7 +179,7 @@ def _space(name: str) -> Callable[[], Results]:
         space = load_space(name)
         text = {"text": space.encode_text(["a dog barks"])}
         if space.audio_preprocessor is None:
-            return text | {"image": space.encode_image([_test_image()])}
+            return text | {"image": space.encode_images([_test_image()])}
         return text | {
             "audio": space.encode_audio([np.resize(tone(), round(space.require_audio_preprocessor().sample_rate))])
         }

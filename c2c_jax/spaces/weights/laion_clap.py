@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import huggingface_hub
 import numpy as np
 
 from c2c_jax.errors import CheckpointError
 from c2c_jax.io.files import local_path, sha256_of
+from c2c_jax.io.hub import HubError, hub_snapshot
 from c2c_jax.io.torch_files import StoredTensor, open_torch
 from c2c_jax.spaces.audio_preprocessing import INPUT_RATE
 from c2c_jax.spaces.models.clap import ClapTextConfig
@@ -181,13 +181,11 @@ def _tokenizer_folder(path: Path) -> Path | None:
         if has_tokenizer(folder):
             return folder
     patterns = [file for files in TOKENIZER_FILES for file in files]
-    for is_local in (True, False):
+    for download in (False, True):
         for name in TOKENIZERS:
             try:
-                folder = Path(
-                    huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=is_local)
-                )
-            except OSError:  # not in the cache, or the hub cannot be reached
+                folder = hub_snapshot(name, patterns, download=download)
+            except HubError:
                 continue
             if has_tokenizer(folder):
                 return folder

@@ -13,8 +13,9 @@ import safetensors.numpy
 from PIL import Image
 
 from c2c_jax.errors import CheckpointError
+from c2c_jax.io.resolve import EMBEDDED
 from c2c_jax.spaces.space import load_space
-from c2c_jax.spaces.weights.folders import EMBEDDED, checkpoint_folder
+from c2c_jax.spaces.weights.folders import checkpoint_folder
 
 HUGE = 10**9
 
@@ -111,7 +112,7 @@ def test_every_config_field_replaced(clip):
     """The vision tower's vector does not change, equals that of transformers' default, or the config is refused."""
     original = json.loads((clip / "config.json").read_text())
     picture = [Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3))]
-    expected = load_space(str(clip), only="image").encode_image(picture)
+    expected = load_space(str(clip), only="image").encode_images(picture)
     refused = 0
     for keys in (keys for keys in fields(original) if keys[0] != "text_config"):
         for value in ODD:
@@ -125,7 +126,7 @@ def test_every_config_field_replaced(clip):
                 part[keys[-1]] = value
             (clip / "config.json").write_text(json.dumps(content))
             try:
-                found = load_space(str(clip), only="image").encode_image(picture)
+                found = load_space(str(clip), only="image").encode_images(picture)
             except CheckpointError as error:
                 assert "\n" not in str(error) and len(str(error)) < 1000
                 refused += 1
@@ -203,7 +204,7 @@ def test_weights_of_zeros_and_of_integers(clip):
     name = "visual_projection.weight"
     safetensors.numpy.save_file({**tensors, name: 0 * tensors[name]}, clip / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match="vectors that are zero or not finite"):
-        load_space(str(clip), only="image").encode_image([Image.new("RGB", (9, 9), "red")])
+        load_space(str(clip), only="image").encode_images([Image.new("RGB", (9, 9), "red")])
     tensors[name] = (100 * tensors[name]).astype(np.int8)
     safetensors.numpy.save_file(tensors, clip / "model.safetensors", {"format": "pt"})
     assert f"tensor {name} is int8; expected floats" in refusal(clip, only="image")

@@ -28,7 +28,7 @@ def example_images(count: int = 3) -> list[Image.Image]:
 def test_same_vectors_and_fingerprint(clip_folder):
     whole, alone = load_space(str(clip_folder)), load_space(str(clip_folder), only="image")
     assert (alone.id, alone.dim) == (whole.id, whole.dim)
-    np.testing.assert_array_equal(alone.encode_image(example_images()), whole.encode_image(example_images()))
+    np.testing.assert_array_equal(alone.encode_images(example_images()), whole.encode_images(example_images()))
     with pytest.raises(CheckpointError, match="loaded without its text tower"):
         alone.encode_text(["a dog"])
     kept = sum(leaf.size for leaf in jax.tree.leaves(alone._replicated[1]))
@@ -75,5 +75,5 @@ def test_bin_files(folder, clip_folder):
 
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    found = load_space(str(folder), only="image").encode_image(example_images())
-    np.testing.assert_array_equal(found, load_space(str(clip_folder)).encode_image(example_images()))
+    found = load_space(str(folder), only="image").encode_images(example_images())
+    np.testing.assert_array_equal(found, load_space(str(clip_folder)).encode_images(example_images()))

@@ -1,0 +1,146 @@
+"""A searchable folder of sounds."""
+
+import functools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from c2c_jax.api.messages import names_arguments
+from c2c_jax.api.translator import Translator, as_translator, listed
+from c2c_jax.errors import AudioError, ConfigError
+from c2c_jax.io.files import text_to_path
+from c2c_jax.io.progress import Progress
+from c2c_jax.io.text import require_text
+from c2c_jax.retrieval.library import open_library
+from c2c_jax.retrieval.search import rank
+from c2c_jax.spaces.space import Space, identify, load_space
+from c2c_jax.translator.bundle import Bundle
+from c2c_jax.translator.inference import require_same_clap
+
+logger = logging.getLogger(__name__)
+
+
+class Match(NamedTuple):
+    """A sound that was found: its score, higher is better, and its file."""
+
+    score: float
+    path: Path
+
+
+class SoundLibrary:
+    """A folder of sounds, searched by images and texts.
+
+    Sounds are encoded with CLAP once; their vectors are kept in an index in the folder. Making the library again
+    encodes only new and changed files.
+
+    folder: searched recursively. clap: a CLAP with an audio tower, by name or loaded. index: the folder of the index;
+    None: `.c2c-index` in `folder`, or the user's cache if that is read-only. progress: whether to show progress on
+    stderr. Files that cannot be read are left out, with a warning, and listed in `unreadable`.
+    Raises AudioError for a folder without sounds, CheckpointError for a CLAP that cannot be loaded, StoreError for a
+    damaged index.
+    """
+
+    @names_arguments
+    def __init__(
+        self, folder: str | Path, clap: str | Space, *, index: str | Path | None = None, progress: bool = True
+    ):
+        self.folder, self._clap, self._progress = Path(folder).expanduser(), clap, progress
+        space_id = clap.id if isinstance(clap, Space) else identify(clap)
+        self._library = open_library(self.folder, space_id, None if index is None else Path(index).expanduser())
+        with Progress("sounds", quiet=not progress) as bar:
+            task = bar.add_task("encoding", total=len(self._library.pending))
+            errors = self._library.update(lambda: self.clap, lambda: bar.advance(task))
+        for error in errors:
+            logger.warning("left out: %s", error)
+        if not len(self):
+            raise AudioError(f"none of the {len(self.unreadable):,} sounds in {self.folder} can be read")
+
+    def __len__(self) -> int:
+        return len(self._library.rows)
+
+    def __repr__(self) -> str:
+        return f"SoundLibrary({str(self.folder)!r}, {len(self):,} sounds, {self._library.space.name})"
+
+    @property
+    def files(self) -> list[Path]:
+        """The sounds that can be found, sorted."""
+        return [self.folder / text_to_path(name) for name in sorted(self._library.rows)]
+
+    @property
+    def vectors(self) -> Float[np.ndarray, "N E"]:
+        """The raw CLAP vectors [N, E] of `files`."""
+        return np.concatenate([block.astype(np.float32) for block in self._library.blocks()])
+
+    @property
+    def unreadable(self) -> list[str]:
+        """A message for each sound that cannot be read."""
+        return [file.why for file in self._library.unreadable]
+
+    @functools.cached_property
+    def clap(self) -> Space:
+        """The CLAP that encodes sounds and texts, loaded at first use."""
+        return self._clap if isinstance(self._clap, Space) else load_space(self._clap)
+
+    @names_arguments
+    def search(
+        self,
+        images: Any = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        translator: str | Path | Translator | None = None,
+        k: int = 10,
+        clip: str | None = None,
+        references: Sequence[str] = (),
+        centre: bool = True,
+        hubness: str = "texts",
+    ) -> Any:
+        """Finds the k best sounds for images or texts: a list of `Match`, best first; for several queries, a list of
+        such lists.
+
+        images: one image or several, see `Translator.encode_images`; they need a translator. text: one text or
+        several, instead of images. translator: a `Translator` or its name; for texts it gives the means to centre by.
+        clip: see `Translator.encode_images`. references: some hundred texts, for centring and hubness without a
+        translator. centre: whether to subtract the means of queries and sounds before cosines are taken. hubness: the
+        kinds of queries for which the hubness of each sound is subtracted; docs/search.md explains both.
+        Raises ConfigError for contradicting arguments, ImageError for an image that cannot be read, BundleError for a
+        translator to another CLAP.
+        """
+        if (images is None) == (text is None):
+            raise ConfigError("search takes either images or text")
+        if k < 1:
+            raise ConfigError(f"k must be 1 or more, found {k}")
+        bundle = None
+        if translator is not None:
+            translator = as_translator(translator)
+            bundle = translator.bundle
+            self._require_target(bundle)
+        if text is None:
+            if translator is None:
+                raise ConfigError("images need a translator: pass translator=")
+            queries, kind = listed(images), "image"
+            vectors_QE = translator.encode_images(queries, clip=clip)
+        else:
+            queries, kind = [text] if isinstance(text, str) else list(text), "text"
+            for query in queries:
+                require_text(query, "the text")
+            vectors_QE = self.clap.encode_text(queries)
+        hits = rank(
+            self._library,
+            bundle,
+            {kind: {str(row): vector_E for row, vector_E in enumerate(vectors_QE)}} if len(queries) else {},
+            (lambda: self.clap.encode_text(list(references))) if references else None,
+            top=k,
+            centre=centre,
+            hubness=hubness,
+        )
+        found = [[Match(score, path) for score, path in hit.matches] for hit in hits]
+        return found[0] if queries and queries[0] is (images if text is None else text) else found
+
+    def _require_target(self, bundle: Bundle) -> None:
+        """Raises BundleError unless the library's CLAP is the bundle's target space."""
+        if bundle.target.fingerprint != self._library.space.fingerprint:
+            require_same_clap(bundle, self.clap)

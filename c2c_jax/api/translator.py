@@ -1,0 +1,154 @@
+"""The translator as users of the package meet it: loaded by name or trained on arrays."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from c2c_jax.api.messages import names_arguments
+from c2c_jax.errors import BundleError, ConfigError
+from c2c_jax.io.console import printable
+from c2c_jax.io.resolve import BUNDLE_FILES, bundle_folder, run_name
+from c2c_jax.io.vectors import as_vectors, require_directions
+from c2c_jax.spaces.space import Space
+from c2c_jax.spaces.space_id import SpaceId
+from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
+from c2c_jax.translator.inference import load_clip, require_output_mean, translate
+
+CHECKED_AT_ONCE = 2**14  # vectors
+UNKNOWN = "unknown"  # name of a space that was not stated
+
+
+class Translator:
+    """A trained translator from the vectors of one joint embedding space (CLIP) to those of another (CLAP).
+
+    Create it with `c2c_jax.load` or `c2c_jax.fit`. path: what it was loaded from, or the work directory of `fit`; None
+    if it is only in memory. history: the log of its training, one dictionary an entry; empty unless it comes from
+    `fit`.
+    """
+
+    def __init__(self, bundle: Bundle, path: Path | None = None, history: Sequence[dict[str, Any]] = ()):
+        self.bundle, self.path, self.history = bundle, path, list(history)
+        self._clips: dict[str, Space] = {}
+
+    def __repr__(self) -> str:
+        spaces = f"{self.source.name} [{self.source.dim}] → {self.target.name} [{self.target.dim}]"
+        return f"Translator({self.name!r}, {self.bundle.spec.kind}, {spaces})"
+
+    @property
+    def name(self) -> str:
+        """The name of the run, folder or hub repository that it comes from; "untitled" if it is only in memory."""
+        return "untitled" if self.path is None else printable(run_name(self.path))
+
+    @property
+    def source(self) -> SpaceId:
+        """The source space: name, width and fingerprint."""
+        return self.bundle.source
+
+    @property
+    def target(self) -> SpaceId:
+        """The target space: name, width and fingerprint."""
+        return self.bundle.target
+
+    @property
+    def metrics(self) -> dict[str, int | float]:
+        """The validation scores by name; empty for an imported translator."""
+        return dict(self.bundle.metrics)
+
+    @names_arguments
+    def translate(self, vectors: Any, *, kind: str = "image", output_mean: str = "text") -> Float[np.ndarray, "B E"]:
+        """Translates raw source vectors [B, S] to unit target vectors [B, E], float32.
+
+        vectors: an array of numpy, JAX or torch. Images and texts are centred differently, so `kind` says which they
+        are. output_mean: the mean that is added to translations of images, that of captions or of sounds.
+        Raises VectorError for an array of another width or with vectors that are zero or not finite, ConfigError for
+        a mean that the translator does not have.
+        """
+        if kind not in ("image", "text"):
+            raise ConfigError(f"kind is {kind!r:.40}: pass image or text")
+        require_output_mean(self.bundle, output_mean)
+        source_BS = as_vectors(vectors, "vectors", self.source.dim)
+        parts = [np.zeros((0, self.target.dim), np.float32)]
+        for start in range(0, len(source_BS), CHECKED_AT_ONCE):
+            with np.errstate(over="ignore"):
+                part_BS = source_BS[start : start + CHECKED_AT_ONCE].astype(np.float32)
+            require_directions(part_BS, "vectors", start)
+            parts.append(translate(self.bundle, part_BS, output_mean, kind=kind))
+        return np.concatenate(parts)
+
+    @names_arguments
+    def encode_images(
+        self, images: Any, *, clip: str | None = None, output_mean: str = "text"
+    ) -> Float[np.ndarray, "B E"]:
+        """Encodes images with CLIP and translates them: unit target vectors [B, E], float32.
+
+        images: one image or several; each a path, a PIL image or an array [H, W, 3] (0 to 255, or floats from 0 to 1).
+        clip: the CLIP checkpoint; None: the one that the translator names. It is loaded at the first call.
+        Raises ImageError for an image that cannot be read, CheckpointError or BundleError for a wrong CLIP.
+        """
+        require_output_mean(self.bundle, output_mean)
+        return translate(self.bundle, self.clip(clip).encode_images(listed(images)), output_mean)
+
+    @names_arguments
+    def clip(self, name: str | None = None) -> Space:
+        """The CLIP whose image vectors the translator takes, loaded once. name: its checkpoint; None: the one that the
+        translator names. Raises CheckpointError, or BundleError for another space than the translator's."""
+        name = name or self.source.name
+        if name == UNKNOWN:
+            raise ConfigError(
+                "the translator was trained on arrays and does not name its CLIP: pass clip= with the checkpoint that "
+                "made the vectors, or spaces= to fit"
+            )
+        if name not in self._clips:
+            self._clips[name] = load_clip(self.bundle, name, with_text=False)
+        return self._clips[name]
+
+    @names_arguments
+    def save(self, folder: str | Path) -> Path:
+        """Writes the translator to a folder, which `load`, `c2c` and `c2c_jax.torch` read. Replaces an earlier one.
+
+        Raises BundleError if the folder holds anything else, or cannot be written.
+        """
+        folder = Path(folder).expanduser()
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if folder.is_file() or (names and not set(BUNDLE_FILES) <= names <= {*BUNDLE_FILES, "README.md"}):
+            raise BundleError(f"{folder} exists and is not a saved translator: pass another folder")
+        save_bundle(folder, self.bundle)
+        return folder
+
+    @names_arguments
+    def push_to_hub(self, name: str, *, private: bool = False) -> str:
+        """Uploads the translator with a model card to the Hugging Face hub, and returns its address.
+
+        name: OWNER/NAME, created if needed. private: whether the repository must be private. Needs a token (`hf auth
+        login` or HF_TOKEN). Raises ExportError if the hub refuses the upload.
+        """
+        from c2c_jax.publishing.export import push_bundle
+        from c2c_jax.publishing.hub import require_access
+
+        require_access(name)
+        return push_bundle(self.bundle, name, origin=self.name, private=private)
+
+
+@names_arguments
+def load(name: str | Path) -> Translator:
+    """Loads a translator.
+
+    name: the work directory of a run, a bundle folder, a translator of the package (`miniworld/translator`), or a
+    repository OWNER/NAME of the Hugging Face hub. Raises BundleError if there is none or it is damaged.
+    """
+    path = Path(name).expanduser()
+    return Translator(load_bundle(bundle_folder(path)), path)
+
+
+def as_translator(translator: str | Path | Translator) -> Translator:
+    """A translator, loaded if only its name is given."""
+    return translator if isinstance(translator, Translator) else load(translator)
+
+
+def listed(items: Any) -> list[Any]:
+    """A list of images or texts, from a single one, a sequence, or an array [B, H, W, 3] of images."""
+    is_batch = isinstance(items, list | tuple) or getattr(items, "ndim", 0) == 4
+    return list(items) if is_batch else [items]
