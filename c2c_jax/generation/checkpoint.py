@@ -20,7 +20,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from c2c_jax.errors import CheckpointError, one_line
 from c2c_jax.generation.configs import check_fields
 from c2c_jax.io.json import read_json
-from c2c_jax.io.tensors import fetch_advice, open_torch, tensor_shapes
+from c2c_jax.io.tensors import tensor_shapes
+from c2c_jax.io.torch_files import read_torch
+from c2c_jax.io.weight_files import fetch_advice
 from c2c_jax.spaces.weights.clap import text_config
 from c2c_jax.spaces.weights.folders import WEIGHT_FILES, digest_of, files_named
 
@@ -177,7 +179,7 @@ def _torch_tensors(path: Path) -> dict[str, torch.Tensor]:
             return safetensors.torch.load_file(path)
         except Exception as error:
             raise CheckpointError(f"{path} cannot be loaded ({one_line(error)}); {fetch_advice(path)}") from None
-    return {name: tensor.clone() for name, tensor in open_torch(path).items()}
+    return {name: torch.from_numpy(tensor) for name, tensor in read_torch(path).items()}
 
 
 @contextlib.contextmanager

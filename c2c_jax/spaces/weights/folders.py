@@ -14,8 +14,10 @@ from c2c_jax.io.hub import HubError, hub_snapshot, is_hub_name
 from c2c_jax.io.json import read_json_as
 from c2c_jax.io.names import is_path_only, split_suffix
 from c2c_jax.io.resolve import embedded_folder
-from c2c_jax.io.tensors import fetch_advice, read_safetensors, read_torch
+from c2c_jax.io.tensors import read_safetensors
 from c2c_jax.io.text import printable
+from c2c_jax.io.torch_files import read_torch
+from c2c_jax.io.weight_files import fetch_advice
 
 # Weight files of Hugging Face folders, in order of preference.
 WEIGHT_FILES = (
