@@ -7,11 +7,12 @@ C2C := $(VENV)/bin/c2c
 # Another version of Python makes the environment anew.
 READY := $(VENV)/.ready-$(shell $(PYTHON3) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 OLDEST := .venv-oldest
+DOCS_READY := $(VENV)/.docs-ready
 DEMO := build/demo
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-all test-oldest campaign lint setup clean
+.PHONY: demo test test-all test-oldest campaign lint docs setup clean
 
 setup: $(READY)
 
@@ -41,6 +42,13 @@ lint: $(READY)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports
+
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+$(DOCS_READY): $(READY) requirements-docs.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $(DOCS_READY)
 
 campaign: $(READY)
 	$(PYTHON) -m tools.campaign all --seed 0 --json build/campaign/records.json

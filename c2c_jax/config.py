@@ -297,7 +297,7 @@ def candidate_score(select_by: str) -> str:
     return select_by if select_by in PERTURBED_SCORES else PERTURBED_MRR
 
 
-# Checkpoints and captions by the name that follows a recipe's path: `--config configs/mlp.py:gcc`.
+# Checkpoints and captions by the name that follows a recipe's: `--recipe mlp:gcc`, `--config configs/mlp.py:gcc`.
 _PAPER = {"source": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "target": "cvssp/audioldm-l-full:text_encoder"}
 DATASET_PRESETS: dict[str, dict[str, str]] = {
     "miniworld": {},
@@ -310,7 +310,7 @@ def apply_preset(name: str, config: Config) -> Config:
     """Returns a config with the checkpoints and captions of a preset. Raises ConfigError for an unknown preset."""
     if name not in DATASET_PRESETS:
         raise ConfigError(
-            f"unknown data preset {name!r} after the recipe's path; known are {', '.join(DATASET_PRESETS)}"
+            f"unknown data preset {name!r} after the recipe's name; known are {', '.join(DATASET_PRESETS)}"
         )
     preset = DATASET_PRESETS[name]
     return dataclasses.replace(

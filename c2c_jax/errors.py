@@ -42,8 +42,12 @@ class StoreError(C2CError):
     """An embedding store that is damaged, unfinished or made from other spaces or captions."""
 
 
-class BundleError(C2CError):
+class BundleError(C2CError, ValueError):
     """A translator bundle that cannot be read, or does not fit the spaces it is used between."""
+
+
+class BundleNotFoundError(BundleError, FileNotFoundError):
+    """A translator bundle that is neither on this machine nor available from the hub."""
 
 
 class ExportError(C2CError):

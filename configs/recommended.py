@@ -1,4 +1,4 @@
-"""The recommended recipe: trains on captions, with the help of unlabelled images. See docs/recipe.md for figures.
+"""The recommended recipe: trains on captions, with the help of unlabelled images.
 
 The settings are in c2c_jax/recipes/recommended.py.
 """

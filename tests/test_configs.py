@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from c2c_jax import recipes
 from c2c_jax.cli.main import main
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.cli.train import default_workdir
@@ -32,11 +33,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_runs_as_printed(recipe, store, tmp_path, monkeypatch):
     """The command in its docstring, on a store of 200 rows, 100 of them for training, for an epoch."""
-    monkeypatch.chdir(ROOT)
-    (command,) = re.findall(r"^    (python train\.py --config .*)$", (PACKAGE / recipe.name).read_text(), re.MULTILINE)
-    program, *arguments = shlex.split(command)[1:]
-    assert program == "train.py" and arguments[0] == "--config"
-    assert arguments[1].partition(":")[0] == f"configs/{recipe.name}"
+    monkeypatch.chdir(tmp_path)
+    (command,) = re.findall(r"^    (c2c train --recipe .*)$", (PACKAGE / recipe.name).read_text(), re.MULTILINE)
+    arguments = shlex.split(command)[2:]
+    assert arguments[1].partition(":")[0] == recipe.stem
+    if "--images" in arguments:  # the store's vectors belong to no CLIP
+        start = arguments.index("--images")
+        del arguments[start : start + 2]
     arguments[arguments.index("--workdir") + 1] = str(tmp_path / "run")
     few = [
         "--config.source=", "--config.target=", f"--config.data.store={store}", "--config.data.validation_size=100",
@@ -55,6 +58,14 @@ def test_readme_names_it(recipe):
     assert f"(configs/{recipe.name})" in (ROOT / "README.md").read_text()
 
 
+@pytest.mark.parametrize("preset", ["", ":gcc", ":coco"])
+def test_files_and_names_give_the_same_configs(preset):
+    assert recipes.names() == [path.stem for path in RECIPES]
+    for path in RECIPES:
+        config = recipes.get(f"{path.stem}{preset}")
+        assert config == read_config(f"{path}{preset}", []) and config is not recipes.get(f"{path.stem}{preset}")
+
+
 def test_presets():
     """A preset after a recipe's path sets CLIP2CLAP's checkpoints and captions; the default is the mini world."""
     paper = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "cvssp/audioldm-l-full:text_encoder"
@@ -66,8 +77,10 @@ def test_presets():
         config = read_config(f"{ROOT / 'configs/mlp.py'}{name}", [])
         assert (config.source, config.target, config.data.captions) == expected and config.batch_size == 32
     with pytest.raises(
-        ConfigError, match="unknown data preset 'gccs' after the recipe's path; known are miniworld, gcc, coco"
+        ConfigError, match="unknown data preset 'gccs' after the recipe's name; known are miniworld, gcc, coco"
     ):
         read_config(f"{ROOT / 'configs/mlp.py'}:gccs", [])
-    assert default_workdir("configs/mlp.py") == Path("runs/mlp")
-    assert default_workdir("configs/mlp.py:gcc") == Path("runs/mlp-gcc")
+    with pytest.raises(ConfigError, match="unknown data preset 'gccs'"):
+        recipes.get("mlp:gccs")
+    for name in ("configs/mlp.py", "mlp"):
+        assert default_workdir(name) == Path("runs/mlp") and default_workdir(f"{name}:gcc") == Path("runs/mlp-gcc")

@@ -13,8 +13,8 @@ import pytest
 
 import c2c_jax
 from c2c_jax.errors import CheckpointError
+from c2c_jax.io.resolve import EMBEDDED
 from c2c_jax.spaces.space import load_space
-from c2c_jax.spaces.weights.folders import EMBEDDED
 
 PACKAGE = Path(c2c_jax.__file__).parent
 # This project's PyTorch translator, which reads two files, and diffusers' ModelMixin, which has no remote code.

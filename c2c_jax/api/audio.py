@@ -4,14 +4,14 @@ import base64
 import dataclasses
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from jaxtyping import Float
+from PIL import Image
 
 from c2c_jax.api.messages import names_arguments
-from c2c_jax.io.audio_output import defects, mel_figure, write_audio
+from c2c_jax.io.audio_output import defects, mel_image, write_audio
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -51,9 +51,9 @@ class Audio:
         write_audio(path, self.samples, self.sample_rate)
         return path
 
-    def spectrogram(self, title: str = "") -> Any:
-        """A matplotlib figure of the mel spectrogram, which a notebook shows; `savefig` writes it to a file."""
-        return mel_figure(self.samples, self.sample_rate, title)
+    def spectrogram(self, title: str = "") -> Image.Image:
+        """Draws the mel spectrogram as an image of 800 by 300 pixels, which a notebook shows."""
+        return mel_image(self.samples, self.sample_rate, title)
 
     def _repr_html_(self) -> str:
         """A player for notebooks."""

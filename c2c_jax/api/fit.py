@@ -15,10 +15,11 @@ from jaxtyping import Float, Shaped
 from c2c_jax import recipes
 from c2c_jax.api.messages import names_arguments
 from c2c_jax.api.translator import UNKNOWN, Translator
-from c2c_jax.config import Config, check_fields, flat_fields
+from c2c_jax.config import Config, ImagesConfig, check_fields, flat_fields
 from c2c_jax.data.arrays import ArrayStore
-from c2c_jax.data.images import MIN_IMAGES
+from c2c_jax.data.images import MIN_IMAGES, image_vectors
 from c2c_jax.errors import ConfigError, ImageError, StoreError, TrainingError
+from c2c_jax.io.files import is_array
 from c2c_jax.io.vectors import as_vectors, require_directions
 from c2c_jax.spaces.space import Space, identify
 from c2c_jax.spaces.space_id import SpaceId
@@ -50,8 +51,9 @@ def fit(
     source: raw CLIP vectors of N captions [N, S]. target: raw CLAP vectors of the same captions [N, E], row by row.
     Both are arrays of numpy (also memory-mapped), JAX or torch, of any float type, or paths of .npy files; they are
     read in parts and never copied as a whole, unless the trainer finds that they fit on the devices.
-    recipe: the name of a recipe (`c2c train --list`), or a `Config`. images: raw CLIP vectors [P, S] of some hundred
-    images without labels, which set the mean of images and help to choose the translator; None: none.
+    recipe: the name of a recipe (`c2c train --list`), or a `Config`. images: some hundred images without labels, which
+    set the mean of images and help to choose the translator: their raw CLIP vectors [P, S], or, with `spaces`, a
+    folder or pattern of image files; None: none.
     validation: fraction of the rows that is held out, or their number. seed: of all random choices. workdir: a folder
     for checkpoints, metrics and the bundle, in which the same call resumes an interrupted run; None: nothing is
     written. spaces: the CLIP and CLAP that made the vectors, as names or loaded, for translators that are used with
@@ -75,8 +77,8 @@ def fit(
     check(config)
     if workdir is None and (config.log.tensorboard or config.log.wandb):
         raise ConfigError("log.tensorboard and log.wandb need a folder: pass workdir")
-    image_PS = None if images is None else _image_vectors(images, arrays[0].shape[1])
     folder = None if workdir is None else Path(workdir).expanduser()
+    image_PS = None if images is None else _image_vectors(images, config.source, folder, ids[0].dim)
     store = ArrayStore.of(*arrays, ids, hashes=folder is not None)
     with exclusive_run(folder) if folder else contextlib.nullcontext():
         result = train(config, store, folder, image_PS, progress=progress)
@@ -145,7 +147,13 @@ def _space_ids(
     return source, target
 
 
-def _image_vectors(images: Any, dim: int) -> Float[np.ndarray, "P S"]:
+def _image_vectors(images: Any, clip: str, workdir: Path | None, dim: int) -> Float[np.ndarray, "P S"]:
+    if isinstance(images, str | Path) and not is_array(Path(images)):
+        if clip == UNKNOWN:
+            raise ConfigError("image files need spaces=, whose CLIP encodes them; or pass their vectors as images")
+        vectors_PS = image_vectors(ImagesConfig(files=str(images)), clip, workdir)
+        assert vectors_PS is not None
+        return vectors_PS
     image_PS = as_vectors(images, "images", dim).astype(np.float32)
     require_directions(image_PS, "images")
     if len(image_PS) < MIN_IMAGES:

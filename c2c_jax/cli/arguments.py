@@ -14,6 +14,7 @@ from c2c_jax import errors
 from c2c_jax.errors import C2CError
 from c2c_jax.io.files import describe_path, glob_paths, is_regular, local_path, path_exists, user_path
 from c2c_jax.io.json import read_json_as
+from c2c_jax.io.names import split_name
 
 MAX_SEED = 2**63 - 1
 
@@ -77,7 +78,7 @@ def require_path(path: Path | None, what: str, error: type[C2CError] = errors.Ma
 
 def require_bundle(run: Path) -> dict[str, str]:
     """Reads the names of the source and target checkpoints from the bundle of a run. Raises BundleError without one."""
-    from c2c_jax.translator.resolve import bundle_folder
+    from c2c_jax.io.resolve import bundle_folder
 
     config = read_json_as(dict, bundle_folder(run) / "config.json", errors.BundleError, "make the bundle again")
     sides = {side: config.get(side) for side in ("source", "target")}
@@ -96,7 +97,7 @@ def require_checkpoints(*names: str | None) -> None:
 def require_captions(spec: str) -> None:
     """Raises CaptionError if a file of a caption source is missing, and MissingExtraError if a package that reads it is
     not installed. spec: one or more sources."""
-    if ":" not in spec:
+    if len(split_name(spec)) < 2:
         raise errors.CaptionError(
             f"cannot read captions from {spec}: expected a source such as txt:FILE or miniworld:COUNT, or the folder "
             f"of a store, found {describe_path(Path(spec))}"

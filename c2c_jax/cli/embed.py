@@ -1,9 +1,9 @@
 """Embeds a recipe's captions with both text towers into a store on disk; shows and verifies stores.
 
 examples:
-  c2c embed --config configs/mlp.py:gcc --out stores/gcc --config.data.captions=tsv:Train_GCC-training.tsv
-  c2c embed --config configs/mlp.py:gcc --out stores/gcc \\
-      --config.data.captions='tsv:Train_GCC-training.tsv + jsonl:more.jsonl:caption'   (embeds only new captions)
+  c2c embed --recipe mlp:gcc --data tsv:Train_GCC-training.tsv --out stores/gcc
+  c2c embed --recipe mlp:gcc --data 'tsv:Train_GCC-training.tsv + jsonl:more.jsonl:caption' --out stores/gcc
+      (embeds only new captions)
   c2c embed --from-arrays images.npy sounds.npy --out stores/mine
   c2c embed --info stores/gcc
   c2c embed --verify stores/gcc
@@ -16,9 +16,8 @@ interrupted pass, or to repair damaged and missing chunks of a finished store. O
 import argparse
 from pathlib import Path
 
-from c2c_jax.cli import arguments
-from c2c_jax.cli.recipe import read_config, require_sources
-from c2c_jax.cli.train import add_config_arguments, join_hosts_of
+from c2c_jax.cli import arguments, recipe
+from c2c_jax.cli.train import add_host_arguments, join_hosts_of
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
@@ -28,7 +27,8 @@ from c2c_jax.io.progress import phase
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `c2c embed`."""
-    add_config_arguments(parser, required=False)
+    recipe.add_arguments(parser)
+    add_host_arguments(parser)
     parser.add_argument("--out", type=user_path, help="folder of the store to write")
     tasks = parser.add_mutually_exclusive_group()
     tasks.add_argument(
@@ -59,12 +59,10 @@ def run(args: argparse.Namespace) -> None:
             arguments.require_path(path, "an array", StoreError)
         arguments.require_checkpoints(*(args.spaces or ()))
         _store_arrays(args)
-    elif not args.config:
-        raise ConfigError("--config FILE is missing: a recipe, such as configs/mlp.py")
     else:
-        config = read_config(args.config, args.overrides)
+        config = recipe.requested_config(args)
         require_output_folder(args.out, "--out")
-        require_sources(config)
+        recipe.require_sources(config)
         from c2c_jax.spaces.devices import split_cores_into_devices
 
         split_cores_into_devices()

@@ -171,8 +171,8 @@ def run(args: argparse.Namespace) -> None:
 def _default_audioldm(run: Path) -> str:
     """The default generator of a translator. Raises ConfigError if it has none."""
     from c2c_jax.generation.pipeline import default_generator
+    from c2c_jax.io.resolve import bundle_folder
     from c2c_jax.translator.bundle import load_bundle
-    from c2c_jax.translator.resolve import bundle_folder
 
     if name := default_generator(load_bundle(bundle_folder(run))):
         return name

@@ -1,36 +1,107 @@
-"""Reads `--config FILE.py` and `--config.FIELD=VALUE` overrides."""
+"""Reads `--recipe NAME` or `--config FILE.py`, and `--config.FIELD=VALUE` overrides."""
 
+import argparse
 import ast
+import importlib.machinery
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from c2c_jax import recipes
 from c2c_jax.cli import arguments
 from c2c_jax.config import Config, check_fields
 from c2c_jax.errors import C2CError, ConfigError, ImageError
+from c2c_jax.io.console import print_fields, stdout_console
 from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
+from c2c_jax.io.names import split_name
 from c2c_jax.old_names import new_name
 
+# Flags for fields that most runs set.
+SHORTHANDS = {"data": "data.captions", "source": "source", "target": "target", "images": "images.files"}
 # Overrides of a translator kind's or objective's settings, which ml_collections cannot check.
 _SETTING = re.compile(r"--config\.(?P<section>translator|objective)\.settings\.(?P<name>\w+)=(?P<value>.*)", re.DOTALL)
 
 LINE_MAX = 300  # characters of an error line
 
 
-def read_config(path: str, overrides: Sequence[str]) -> Config:
-    """Reads the config that a recipe's `get_config()` returns, and applies overrides.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that name a recipe, its captions and its checkpoints."""
+    parser.add_argument(
+        "--recipe", metavar="NAME",
+        help="a recipe of the package, such as recommended, or mlp:gcc for the paper's data",
+    )  # fmt: skip
+    parser.add_argument(
+        "--config", metavar="FILE", help="a recipe of your own: a Python file with a function get_config()"
+    )
+    parser.add_argument(
+        "--data", metavar="SPEC",
+        help="captions, such as txt:FILE or tsv:FILE; short for --config.data.captions=SPEC",
+    )  # fmt: skip
+    parser.add_argument("--source", metavar="NAME", help="CLIP checkpoint; short for --config.source=NAME")
+    parser.add_argument("--target", metavar="NAME", help="CLAP checkpoint; short for --config.target=NAME")
 
-    overrides: `--config.FIELD=VALUE` arguments. Raises ConfigError for a missing file, an unknown field, or a value of
-    the wrong type or out of bounds.
+
+def requested_config(args: argparse.Namespace) -> Config:
+    """The config that a command's flags name, with all overrides. Raises ConfigError as `read_config` does."""
+    if args.config and args.recipe:
+        raise ConfigError("--recipe and --config exclude each other: pass one of them")
+    if not (args.config or args.recipe):
+        raise ConfigError("pass --recipe NAME (c2c train --list shows the names) or --config FILE")
+    overrides = _joined(args.overrides)
+    fields = {(_with_new_name(override) or "").partition("=")[0] for override in overrides}
+    for flag, field in SHORTHANDS.items():
+        if (value := getattr(args, flag, None)) is not None:
+            if f"--config.{field}" in fields:
+                raise ConfigError(f"--{flag} and --config.{field} set the same field: pass one of them")
+            overrides.append(f"--config.{field}={value}")
+    return _overridden(recipes.get(args.recipe), overrides) if args.recipe else read_config(args.config, overrides)
+
+
+def read_config(path: str, overrides: Sequence[str]) -> Config:
+    """Reads the config that `get_config()` in a Python file returns, and applies overrides.
+
+    path: of the file; a text after a colon is the argument of `get_config`. overrides: `--config.FIELD=VALUE`.
+    Raises ConfigError for a missing file, an unknown field, or a value of the wrong type or out of bounds.
     """
-    file = Path(path.partition(":")[0])
-    if not is_regular(file):
-        raise ConfigError(
-            f"no recipe at {file} (found {describe_path(file)}); configs/ is only in the source repository, not in the "
-            "installed package: run in a clone, or pass a copy"
-        )
+    file, *preset = split_preset(path)
+    if not is_regular(Path(file)):
+        name = Path(file).stem
+        advice = "pass a Python file, or --recipe NAME (c2c train --list shows the names)"
+        if name in recipes.names():
+            advice = f"for the recipe in the package pass --recipe {':'.join([name, *preset])}"
+        raise ConfigError(f"no recipe at {file} (found {describe_path(Path(file))}); {advice}")
+    try:
+        config = _module(file).get_config(*preset)
+    except C2CError:
+        raise
+    except Exception as error:  # a recipe is a program of the user's and may raise anything
+        raise ConfigError(f"config file {path} does not run: {type(error).__name__}: {_first_line(error)}") from error
+    if not isinstance(config, Config):
+        raise ConfigError(f"{path}: get_config() must return a c2c_jax.config.Config")
+    return _overridden(config, overrides)
+
+
+def split_preset(recipe: str) -> list[str]:
+    """Splits `mlp:gcc` or `configs/mlp.py:gcc` at the first colon, except that of a Windows drive."""
+    name, *preset = split_name(recipe)
+    return [name, ":".join(preset)] if preset else [name]
+
+
+def _module(file: str) -> ModuleType:
+    """Runs a Python file as a module. It is registered, because dataclasses in it look up their own module."""
+    loader = importlib.machinery.SourceFileLoader("config_config", file)
+    module = ModuleType(loader.name)
+    module.__file__ = file
+    sys.modules[loader.name] = module
+    loader.exec_module(module)
+    return module
+
+
+def _overridden(config: Config, overrides: Sequence[str]) -> Config:
+    """Applies `--config.FIELD=VALUE` arguments to a config. Raises ConfigError."""
     from absl import flags
     from ml_collections import config_flags
 
@@ -39,26 +110,17 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     renamed = {new for override in overrides if (new := _with_new_name(override)) not in (None, override)}
     overrides = [new for override in overrides if (new := _with_new_name(override))]
     settings = [match for override in overrides if (match := _SETTING.fullmatch(override))]
-    argv = ["c2c", f"--config={path}", *(override for override in overrides if not _SETTING.fullmatch(override))]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    argv = ["c2c", *(override for override in overrides if not _SETTING.fullmatch(override))]
     try:
+        config_flags.DEFINE_config_dataclass("config", config, flag_values=values, sys_argv=argv)
         rest = values(argv)
         config = values.config
     except KeyError as error:
         raise ConfigError(f"no such config field: {error.args[0]}; c2c_jax/config.py lists them all") from None
-    except C2CError:
-        raise
     except flags.Error as error:
-        lines = str(error).strip().splitlines()  # if get_config() failed, absl's message includes the traceback
-        message = lines[0] if len(lines) == 1 else f"config file {path} does not run: {lines[-1]}"
-        raise ConfigError(message if len(message) <= LINE_MAX else f"{message[:LINE_MAX]}…") from error
-    except Exception as error:  # a recipe is a program of the user's and may raise anything
-        cause = str(error).splitlines()[0] if str(error) else ""
-        raise ConfigError(f"config file {path} does not run: {type(error).__name__}: {cause}") from error
+        raise ConfigError(_first_line(error)) from error
     if rest[1:]:
         raise ConfigError(f"unknown argument {rest[1]}; overrides are written --config.FIELD=VALUE")
-    if not isinstance(config, Config):
-        raise ConfigError(f"{path}: get_config() must return a c2c_jax.config.Config")
     for section in ("translator", "objective"):
         if any(override.startswith(f"--config.{section}.kind=") for override in overrides):
             from c2c_jax.training.check import drop_foreign_settings  # imports JAX
@@ -72,6 +134,11 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
             section.settings[match["name"]] = _literal(match["value"])
     check_fields(config)
     return config
+
+
+def _first_line(error: Exception) -> str:
+    line = str(error).strip().partition("\n")[0]
+    return line if len(line) <= LINE_MAX else f"{line[:LINE_MAX]}…"
 
 
 def _is_known(section: str, kind: str, name: str) -> bool:
@@ -122,3 +189,19 @@ def require_sources(config: Config) -> None:
         arguments.require_path(images, "an .npy file of raw vectors of images", ImageError)
     elif config.images.files and not config.images.files.startswith("miniworld:"):
         arguments.require_images([str(images)])
+
+
+def print_recipes() -> None:
+    """Prints the names and descriptions of the recipes: a table on a terminal, tab-separated fields elsewhere."""
+    described = [(name, recipes.description(name)) for name in recipes.names()]
+    console = stdout_console()
+    if console.is_terminal:
+        from rich.table import Table
+
+        table = Table("recipe", "what it trains")
+        for row in described:
+            table.add_row(*row)
+        console.print(table)
+    else:
+        for row in described:
+            print_fields(*row)

@@ -1,10 +1,13 @@
 """Trains a translator on captions, after embedding them if necessary.
 
 examples:
-  python train.py --config configs/mlp.py                          (on the mini world, into runs/mlp)
-  python train.py --config configs/mlp.py:gcc --workdir runs/gcc   (the paper's checkpoints and captions)
-  python train.py --config configs/mlp_infonce.py --workdir runs/mine --config.data.captions=tsv:captions.tsv \\
-      --config.source=FOLDER_OF_CLIP --config.target=FOLDER_OF_AUDIOLDM:text_encoder
+  c2c train --list                                            (the recipes of the package)
+  c2c train --recipe miniworld                                (on the mini world, into runs/miniworld)
+  c2c train --recipe mlp:gcc --workdir runs/gcc               (the paper's checkpoints and captions)
+  c2c train --recipe recommended:gcc --data tsv:captions.tsv --images photos/ --workdir runs/mine
+  c2c train --recipe recommended --data txt:captions.txt --workdir runs/mine \\
+      --source FOLDER_OF_CLIP --target FOLDER_OF_AUDIOLDM:text_encoder
+  c2c train --config my_recipe.py --config.batch_size=4096    (a recipe of your own)
 
 Every field in c2c_jax/config.py can be set with --config.FIELD=VALUE. Run the same command again to resume an
 interrupted run. On SIGTERM, a run saves a checkpoint and exits with code 0. On several hosts, run the same command on
@@ -17,8 +20,8 @@ import contextlib
 import signal
 from pathlib import Path
 
+from c2c_jax.cli import recipe
 from c2c_jax.cli.hosts import join_hosts
-from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
 from c2c_jax.io.output_paths import require_output_folder
@@ -26,12 +29,8 @@ from c2c_jax.io.output_paths import require_output_folder
 EXIT_CODES = {int(signal.SIGTERM): 0}  # schedulers send it before they take a machine away; the run resumes later
 
 
-def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Adds --config and the multi-host flags to a parser. required: whether --config is required."""
-    parser.add_argument(
-        "--config", required=required, metavar="FILE",
-        help="recipe, such as configs/mlp.py, or configs/mlp.py:gcc for the paper's data",
-    )  # fmt: skip
+def add_host_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the multi-host flags to a parser."""
     parser.add_argument("--multihost", action="store_true", help="join the hosts of a cluster that JAX detects")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, the same on every host")
     parser.add_argument("--num-processes", type=int, metavar="N", help="number of processes, one per host")
@@ -45,7 +44,14 @@ def join_hosts_of(args: argparse.Namespace) -> contextlib.AbstractContextManager
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `c2c train`."""
-    add_config_arguments(parser)
+    recipe.add_arguments(parser)
+    parser.add_argument(
+        "--images", metavar="PATH",
+        help="unlabelled images: a folder, an image, a quoted pattern, or an .npy file of raw CLIP vectors; short for "
+        "--config.images.files=PATH",
+    )  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="print the recipes of the package")
+    add_host_arguments(parser)
     parser.add_argument(
         "--workdir", type=user_path,
         help="folder of the run: store, checkpoints, metrics.jsonl, bundle (default: runs/RECIPE)",
@@ -55,10 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs `c2c train`. Raises ConfigError for invalid settings, TrainingError for a run that fails, StoreError for a
     damaged store, and CaptionError, CheckpointError or ImageError for an input that is missing or unreadable."""
-    workdir = args.workdir or default_workdir(args.config)
-    config = read_config(args.config, args.overrides)
+    if args.list:
+        return recipe.print_recipes()
+    config = recipe.requested_config(args)
+    workdir = args.workdir or default_workdir(args.recipe or args.config)
     require_output_folder(workdir, "--workdir")
-    require_sources(config)
+    recipe.require_sources(config)
     with join_hosts_of(args):
         import jax
 
@@ -81,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
                 print_fields(workdir / "bundle")
 
 
-def default_workdir(recipe: str) -> Path:
-    """`configs/mlp.py` → `runs/mlp`, `configs/mlp.py:gcc` → `runs/mlp-gcc`."""
-    path, _, preset = recipe.partition(":")
-    return Path("runs") / "-".join([Path(path).stem, *([preset] if preset else [])])
+def default_workdir(name: str) -> Path:
+    """`mlp` and `configs/mlp.py` → `runs/mlp`, `mlp:gcc` and `configs/mlp.py:gcc` → `runs/mlp-gcc`."""
+    path, *preset = recipe.split_preset(name)
+    return Path("runs") / "-".join([Path(path).stem, *filter(None, preset)])

@@ -29,7 +29,7 @@ CACHE = "pictures.npz"  # in the work directory
 
 
 def image_vectors(
-    config: ImagesConfig, source: str, workdir: Path, dim: int | None = None
+    config: ImagesConfig, source: str, workdir: Path | None, dim: int | None = None
 ) -> Float[np.ndarray, "P S"] | None:
     """Encodes the images that a config names with the space `source`: vectors [P, S], not normalised; None if it names
     none. The vectors are cached in the work directory, and encoded again if the files or the space change.
@@ -55,8 +55,8 @@ def image_vectors(
     space = load_space(source, only="image")
     listed = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files if file.is_file()]
     key = hashlib.sha256(json.dumps([space.fingerprint, config.files, listed]).encode()).hexdigest()
-    cache = workdir / CACHE
-    if (cached_PS := _cached_vectors(cache, key, count or len(files), space.dim)) is not None:
+    cache = workdir and workdir / CACHE
+    if cache and (cached_PS := _cached_vectors(cache, key, count or len(files), space.dim)) is not None:
         return cached_PS
     with Progress("images", quiet=jax.process_index() != 0) as bar:
         task = bar.add_task("encoding", total=count or len(files))
@@ -71,7 +71,7 @@ def image_vectors(
     vectors_PS = _require_enough(
         np.concatenate([*parts_PS, *(vector_S[None] for vector_S in vectors.values())]), config.files
     )
-    if jax.process_index() == 0:
+    if cache and jax.process_index() == 0:
         with atomic_write(cache) as temporary, open(temporary, "wb") as opened:
             np.savez(opened, key=key, source_PS=vectors_PS)
     return vectors_PS

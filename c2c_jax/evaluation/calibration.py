@@ -21,16 +21,15 @@ from c2c_jax.io.audio import find_audio
 from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
 from c2c_jax.io.output_paths import require_replaceable_folder
 from c2c_jax.io.progress import Progress
+from c2c_jax.io.resolve import BUNDLE_FILES, EMBEDDED, bundle_folder, is_local
 from c2c_jax.io.vectors import read_vectors
 from c2c_jax.spaces.encoding import IMAGE_BATCH
 from c2c_jax.spaces.space import Space, load_space
-from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator import mean_estimates
 from c2c_jax.translator.bundle import Bundle, load_bundle, write_modality_means
 from c2c_jax.translator.centring import ModalityMeans, shift_to_captions
 from c2c_jax.translator.inference import load_clap, require_same_space, translate
 from c2c_jax.translator.mean_estimates import Estimate
-from c2c_jax.translator.resolve import BUNDLE_FILES, bundle_folder, is_local
 
 EXPORTED = ("README.md", "model_from_image.onnx")  # exported files that contain or describe the means
 
@@ -126,7 +125,7 @@ def calibrate(
             by_audio, skipped = file_vectors("sounds", audio_files, clap_space, bar)
             left_out += skipped
     for skipped_file in left_out:
-        logger.warning(f"left out: {skipped_file}")
+        logger.warning("left out: %s", skipped_file)
     if images:
         mean_estimates.require_enough(len(by_image), "images", ImageError)
         image_BS = np.stack(list(by_image.values()))
@@ -213,7 +212,7 @@ def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None) 
         training = open_training_store(run if run.is_dir() else folder, bundle, store)
     except StoreError as error:
         raise BundleError(f"{folder} stores no means of captions, and they cannot be computed: {error}") from None
-    logger.info(f"going through {training.store.plan.rows:,} captions for their means")
+    logger.info("going through %s captions for their means", f"{training.store.plan.rows:,}")
     return with_caption_means(bundle.means, training, bundle.spec.input_norm)
 
 

@@ -33,6 +33,7 @@ from c2c_jax.evaluation.vectors import AUDIO_PROMPT, IMAGE_PROMPT, Captions, Fil
 from c2c_jax.io.audio import find_audio
 from c2c_jax.io.files import describe_path, sha256_of, user_path
 from c2c_jax.io.progress import Progress, phase
+from c2c_jax.io.resolve import bundle_folder, run_name
 from c2c_jax.publishing.names import public_caption_spec, public_name, without_local_paths
 from c2c_jax.retrieval import nearest_captions
 from c2c_jax.retrieval.scoring import NEIGHBOURS, WEIGHT
@@ -40,7 +41,6 @@ from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.inference import load_clap, load_clip
 from c2c_jax.translator.memory import REFERENCES
-from c2c_jax.translator.resolve import bundle_folder, run_name
 
 REFITTED = (
     "after selection, this translator's closed-form part was fitted to the held-out captions as well, so that scores "
@@ -181,7 +181,7 @@ def find_inputs(request: EvalRequest) -> EvalInputs:
     if request.pairs:
         inputs.pairs = read_pairs(request.pairs)
         inputs.skipped += inputs.pairs.skipped
-        logger.info(str(inputs.pairs))
+        logger.info("%s", inputs.pairs)
         if not inputs.pairs.labels:
             why = f"no labels: {inputs.pairs.description}"
             inputs.missing.append(Missing(what="class_accuracy, neighbour_accuracy, map", why=why))
@@ -267,7 +267,7 @@ def _scores(request: EvalRequest, inputs: EvalInputs) -> tuple[list[Row], list[M
     all_methods = [methods.as_method("translator", bundle.translator, bundle.means, bundle.memory)]
     caption_means = means = None
     if inputs.training and (captions or pairs):
-        logger.info(f"going through {inputs.training.store.plan.rows:,} captions for the baselines")
+        logger.info("going through %s captions for the baselines", f"{inputs.training.store.plan.rows:,}")
         caption_means, baselines = methods.caption_methods(inputs.training, bundle)
         all_methods += baselines
     csls, missing = _neighbours(request.csls, captions, pairs)

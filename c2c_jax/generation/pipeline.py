@@ -17,6 +17,7 @@ from c2c_jax.generation.sampling import MINIWORLD_AUDIOLDM, MINIWORLD_CLAP, Samp
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.files import is_regular, local_path, path_to_text, sha256_of
 from c2c_jax.io.progress import Progress
+from c2c_jax.io.resolve import bundle_folder, is_local
 from c2c_jax.io.text import require_text
 from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.spaces.space_id import SpaceId
@@ -31,7 +32,6 @@ from c2c_jax.translator.inference import (
     require_same_space,
     translate_image_files,
 )
-from c2c_jax.translator.resolve import bundle_folder, is_local
 
 if TYPE_CHECKING:  # torch is imported only if sounds are generated
     from c2c_jax.generation.audioldm import AudioLDM

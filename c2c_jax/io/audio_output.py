@@ -1,13 +1,13 @@
 """Writes sound files and images of their spectrograms, and detects silent or clipped sounds."""
 
+import io
 import math
-import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from jaxtyping import Float
+from PIL import Image
 
 from c2c_jax.errors import GenerationError, one_line
 from c2c_jax.io.atomic import atomic_write
@@ -34,13 +34,13 @@ def write_audio(path: str | Path, samples: Float[np.ndarray, " samples"], sample
         raise GenerationError(f"{path} ends in {path.suffix or 'nothing'}: use .{' or .'.join(FORMATS)}")
     # Rounded here, because libsndfile rounds floats differently for wav and flac.
     samples_16_bit = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+    content = io.BytesIO()  # libsndfile cannot open every name on every system
     try:
+        with soundfile.SoundFile(content, "w", sample_rate, channels=1, subtype="PCM_16", format=kind.upper()) as file:
+            file.software = SOFTWARE
+            file.write(samples_16_bit)
         with atomic_write(path) as temp:
-            with soundfile.SoundFile(
-                os.fsencode(temp), "w", sample_rate, channels=1, subtype="PCM_16", format=kind.upper()
-            ) as file:
-                file.software = SOFTWARE
-                file.write(samples_16_bit)
+            temp.write_bytes(content.getvalue())
     except (OSError, soundfile.LibsndfileError) as error:
         raise GenerationError(f"{path} cannot be written ({one_line(error)}): choose another place") from error
 
@@ -73,8 +73,8 @@ def mel_spectrogram(samples: Float[np.ndarray, " samples"], sample_rate: int) ->
     return np.maximum(decibels_MT, -DYNAMIC_RANGE_DB).astype(np.float32)
 
 
-def mel_figure(samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> Any:
-    """A matplotlib figure of the mel spectrogram, with seconds and hertz on its axes."""
+def mel_image(samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> Image.Image:
+    """Draws the mel spectrogram as an image, with seconds and hertz on its axes."""
     from matplotlib.figure import Figure  # slow to import
 
     mels_MT = mel_spectrogram(samples, sample_rate)
@@ -95,14 +95,16 @@ def mel_figure(samples: Float[np.ndarray, " samples"], sample_rate: int, title: 
     axes.set(xlabel="seconds", ylabel="hertz")
     axes.set_title(plot_title(title), parse_math=False)
     figure.colorbar(image, label="dB")
-    return figure
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    with Image.open(file) as drawn:
+        return drawn.convert("RGB")
 
 
 def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> None:
-    """Writes an image of the mel spectrogram."""
-    figure = mel_figure(samples, sample_rate, title)
+    """Writes the image of the mel spectrogram as a file."""
     with atomic_write(path) as temp:
-        figure.savefig(temp, dpi=100)
+        mel_image(samples, sample_rate, title).save(temp, format="png")
 
 
 def plot_title(text: str) -> str:

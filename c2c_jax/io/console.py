@@ -1,38 +1,25 @@
 """Terminal output: log messages and progress on stderr with control characters escaped, and results on stdout."""
 
 import contextlib
+import errno
 import functools
 import io
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 
 from rich.console import Console
 
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def printable(text: object) -> str:
-    """Returns text on one line, with control, direction and undecodable characters as escapes (`\\n`, `\\x1b`)."""
-    return _UNSAFE.sub(_escaped, str(text))
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # Python decodes bytes of a file name that are not UTF-8 to these
-        return f"\\x{code - 0xDC00:02x}"
-    return match[0].encode("unicode_escape").decode("ascii")
+from c2c_jax.io import system
+from c2c_jax.io.text import CONTROL, UNSAFE, printable
 
 
 def print_fields(*fields: object) -> None:
     """Prints one line of tab-separated fields on stdout. Control characters inside a field, such as tabs and line ends,
     are escaped; on a terminal, all characters that `printable` escapes."""
-    unsafe = _UNSAFE if sys.stdout.isatty() else _CONTROL
-    line = "\t".join(unsafe.sub(_escaped, str(field)) for field in fields)
+    unsafe = UNSAFE if sys.stdout.isatty() else CONTROL
+    line = "\t".join(printable(field, unsafe) for field in fields)
     if sys.stdout.errors == "strict":  # a stream that `prepare_streams` does not configure
         line = line.encode("utf-8", "backslashreplace").decode("utf-8")
     print(line, flush=True)  # noqa: T201
@@ -56,7 +43,7 @@ class SafeConsole(Console):
 def stderr_console() -> SafeConsole:
     """Returns the shared console for progress and messages: no markup, no wrapping. It prints on the current
     `sys.stderr`. Since it is shared, messages appear above live progress bars."""
-    return SafeConsole(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return SafeConsole(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False, force_jupyter=False)
 
 
 class ConsoleHandler(logging.Handler):
@@ -97,6 +84,12 @@ def stdout_console() -> SafeConsole:
     return SafeConsole(highlight=False, markup=False, emoji=False)
 
 
+def is_closed_pipe(error: OSError) -> bool:
+    """Whether an error means that the reader of the output has closed it. Windows reports EINVAL in some such cases."""
+    is_odd = system.IS_WINDOWS and error.errno == errno.EINVAL and error.filename is None
+    return isinstance(error, BrokenPipeError) or is_odd
+
+
 def prepare_streams() -> None:
     """Configures stdout and stderr so that any file name can be printed.
 
@@ -105,13 +98,13 @@ def prepare_streams() -> None:
     output to it is dropped.
     """
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         if type(stream) is not io.TextIOWrapper:  # a test or a notebook replaced it
             continue
         if stream.isatty():
             stream.reconfigure(errors="backslashreplace")
         else:
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+            stream.reconfigure(encoding="utf-8", errors=sys.getfilesystemencodeerrors())

@@ -13,9 +13,9 @@ from flax import nnx
 from huggingface_hub import ModelCardData
 
 from c2c_jax.config import CAPTION_SCORES, PERTURBED_COSINE, PERTURBED_MRR, PERTURBED_SCORES, Config, flat_fields
+from c2c_jax.io.resolve import EMBEDDED_OWNER
 from c2c_jax.publishing.markdown import code, literal, plain
 from c2c_jax.publishing.names import hub_name
-from c2c_jax.spaces.weights.folders import EMBEDDED_OWNER
 from c2c_jax.translator.bundle import Bundle
 
 LIBRARY = "c2c_jax"

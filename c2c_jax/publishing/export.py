@@ -11,12 +11,12 @@ from c2c_jax.io.extras import require_extra
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.json import read_json
 from c2c_jax.io.output_paths import require_replaceable_folder
+from c2c_jax.io.resolve import bundle_folder
 from c2c_jax.publishing.card import LIBRARY, model_card
 from c2c_jax.publishing.hub import require_access, upload
 from c2c_jax.publishing.names import without_local_paths
 from c2c_jax.translator.bundle import Bundle, load_bundle, write_files
 from c2c_jax.translator.kinds import TORCH_KINDS
-from c2c_jax.translator.resolve import bundle_folder
 
 FILES = {"config.json", "model.safetensors", "README.md"}
 ONNX_PACKAGES = "torch", "onnx", "onnxscript", "onnxruntime"
@@ -87,7 +87,7 @@ def write_export(out: Path, bundle: Bundle, *, origin: str, name: str, onnx: boo
 
                 graphs = write_onnx(temp)
             card = model_card(published, name, [graph.name for graph in graphs])
-            (temp / "README.md").write_text(card, encoding="utf-8")
+            (temp / "README.md").write_text(card, encoding="utf-8", newline="\n")
     except (OSError, safetensors.SafetensorError) as error:
         raise ExportError(f"{out} could not be written ({one_line(error)}); free disk space and start again") from error
 

@@ -1,6 +1,6 @@
 """CLIP2CLAP's first model on Google Conceptual Captions: one linear layer with the inverse Euclidean objective.
 
-    python train.py --config configs/linear.py:gcc --workdir runs/linear
+    c2c train --recipe linear:gcc --workdir runs/linear
 
 Without `:gcc` it trains on the mini world. The settings are those of the author's `linear.py`: outputs clipped to ±0.3,
 batch 32, AdamW with a learning rate of 1e-3.

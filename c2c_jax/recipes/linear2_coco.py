@@ -1,6 +1,6 @@
 """CLIP2CLAP's two-layer model on COCO captions: linear, tanh, linear.
 
-    python train.py --config configs/linear2_coco.py:coco --workdir runs/linear2_coco
+    c2c train --recipe linear2_coco:coco --workdir runs/linear2_coco
 
 Without `:coco` it trains on the mini world. The settings are those of the author's `linear2.py`: outputs clipped to
 ±0.3, batch 32, AdamW with a learning rate of 1e-3. COCO's captions must be prepared by TFDS with

@@ -1,8 +1,8 @@
 """The recommended recipe on the mini world, with 1,000 unlabelled images and a memory of 8,000 captions.
 
-    python train.py --config configs/miniworld.py --workdir runs/miniworld
+    c2c train --recipe miniworld --workdir runs/miniworld
 
-`configs/recommended.py` explains the recipe. Embeds 50,000 captions and trains in about a minute on two cores.
+The recipe `recommended` explains the settings. Embeds 50,000 captions and trains in about a minute on two cores.
 """
 
 from c2c_jax.config import (

@@ -1,11 +1,11 @@
 """The CLIP2CLAP paper's model on Google Conceptual Captions: a 4-layer tanh MLP, inverse Euclidean objective.
 
-    python train.py --config configs/mlp.py:gcc --workdir runs/mlp
+    c2c train --recipe mlp:gcc --workdir runs/mlp
 
 Without `:gcc` it trains on the mini world. The settings are those of CLIP2CLAP (Wong): batch 32, AdamW with a learning
 rate of 1e-3, outputs clipped to ±0.2, raw CLIP vectors as inputs, seed 420, 5 epochs. Google's
-`Train_GCC-training.tsv` must be in TFDS's folder for manual downloads; `--config.data.captions=tsv:PATH` reads any
-other file. The captions are embedded once; an epoch of 3.3 million rows then takes about 104,000 small steps.
+`Train_GCC-training.tsv` must be in TFDS's folder for manual downloads; `--data tsv:PATH` reads any other file. The
+captions are embedded once; an epoch of 3.3 million rows then takes about 104,000 small steps.
 """
 
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset

@@ -1,6 +1,6 @@
 """CLIP2CLAP's five-layer tanh MLP on Google Conceptual Captions: cosines over a learned temperature.
 
-    python train.py --config configs/mlp5.py:gcc --workdir runs/mlp5
+    c2c train --recipe mlp5:gcc --workdir runs/mlp5
 
 Without `:gcc` it trains on the mini world. The settings are those of the author's `linear5.py`: tanh after the last
 layer too, outputs clipped to ±0.25, logits cos · exp(t) with t initially 1, batch 32, AdamW with a learning rate of

@@ -1,9 +1,9 @@
 """The paper's 4-layer tanh MLP with symmetric InfoNCE, a learned temperature, unit inputs and large batches.
 
-    python train.py --config configs/mlp_infonce.py:gcc --workdir runs/mlp_infonce
+    c2c train --recipe mlp_infonce:gcc --workdir runs/mlp_infonce
 
 Without `:gcc` it trains on the mini world. With batches of 1024, every caption has 1023 negatives. Uses the same
-captions as `configs/mlp.py`.
+captions as `mlp`.
 """
 
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset

@@ -1,6 +1,6 @@
 """CLIP2CLAP's four-layer MLP with tanh and LayerNorm: cosines over a learned temperature.
 
-    python train.py --config configs/mlp_layernorm.py:gcc --workdir runs/mlp_layernorm
+    c2c train --recipe mlp_layernorm:gcc --workdir runs/mlp_layernorm
 
 Without `:gcc` it trains on the mini world. The settings are those of the author's `linear4.py`: outputs clipped to
 ±0.2, logits cos · exp(t) with t initially 1, batch 32, AdamW with a learning rate of 1e-3. LayerNorm's outputs have

@@ -1,6 +1,6 @@
-"""The recommended recipe: trains on captions, with the help of unlabelled images. See docs/recipe.md for figures.
+"""The recommended recipe: trains on captions, with the help of unlabelled images.
 
-    python train.py --config configs/recommended.py:gcc --config.images.files=photos/ --workdir runs/recommended
+    c2c train --recipe recommended:gcc --images photos/ --workdir runs/recommended
 
 All vectors are centred by the mean of their modality. A residual translator is initialised with the Procrustes
 rotation and trained with InfoNCE on captions that are perturbed to a cosine of 0.65, so that it learns the region
@@ -13,7 +13,7 @@ compared by `noisy_mrr`: held-out captions are perturbed until they are as far f
 `photos/` holds a few hundred general, unlabelled images. Without `:gcc` it trains on the mini world. The batch size
 and the number of held-out captions adapt to the number of captions, from 300 to millions. The number of steps does not
 (`--config.steps`; with 0 it follows from `--config.epochs`). A run ends early after three validations without
-improvement (`--config.patience`).
+improvement (`--config.patience`). docs/recipe.md has figures.
 """
 
 from c2c_jax.config import (

@@ -1,9 +1,9 @@
 """A Procrustes rotation plus a GELU MLP, trained with InfoNCE: the best recipe at captions.
 
-    python train.py --config configs/residual.py:gcc --workdir runs/residual
+    c2c train --recipe residual:gcc --workdir runs/residual
 
 Without `:gcc` it trains on the mini world. Unit inputs, batch 1024, a learned temperature; the rotation initialises a
-trained linear layer. Uses the same captions as `configs/mlp.py`.
+trained linear layer. Uses the same captions as `mlp`.
 """
 
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset

@@ -1,6 +1,6 @@
 """CLIP2CLAP's transformer on COCO captions: every coordinate of the CLIP vector is a token.
 
-    python train.py --config configs/transformer_coco.py:coco --workdir runs/transformer_coco
+    c2c train --recipe transformer_coco:coco --workdir runs/transformer_coco
 
 Without `:coco` it trains on the mini world. The settings are those of the author's `encoder2.py`: 8 post-norm layers of
 width 96 with 8 heads and feed-forward layers of 96, the Euclidean distance as the loss, torch's dropout of 0.1, batch

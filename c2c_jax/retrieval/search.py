@@ -14,6 +14,7 @@ from c2c_jax.data.caption_files import Txt
 from c2c_jax.errors import AudioError, C2CError, ConfigError
 from c2c_jax.io.output_paths import require_output_folder
 from c2c_jax.io.progress import Progress, phase
+from c2c_jax.io.resolve import bundle_folder
 from c2c_jax.io.text import require_text
 from c2c_jax.retrieval.library import Library, open_library
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE, Scoring, translated_captions, unit_mean
@@ -23,7 +24,6 @@ from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import load_clap, load_clip, means_in_use, translate_image_files
 from c2c_jax.translator.memory import evenly_spaced
-from c2c_jax.translator.resolve import bundle_folder
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The translator in PyTorch. Imports torch and safetensors, never JAX."""
+"""The translator in PyTorch. Importing it imports torch, never JAX."""
 
 try:
     from c2c_jax.torch.translator import Translator

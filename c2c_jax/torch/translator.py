@@ -1,26 +1,24 @@
-"""A trained translator as a torch module, for AudioLDM pipelines and other torch programs.
+"""A trained translator as a torch module, for AudioLDM pipelines and other torch programs. It works without JAX."""
 
-This file also works when copied out of the package. It needs torch, safetensors and, for hub names, huggingface_hub.
-"""
-
-import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch.nn import functional
+
+from c2c_jax.errors import BundleError, one_line
+from c2c_jax.io.files import describe_placeholder, open_regular
+from c2c_jax.io.json import read_json
+from c2c_jax.io.resolve import BUNDLE_FILES, bundle_folder
 
 CLOSED_FORM = ("procrustes", "ridge")
 KINDS = ("linear", "linear2", "mlp", "mlp_layernorm", "mlp5", "transformer", "residual", *CLOSED_FORM)
 INPUT_NORMS = ("none", "unit", "centred")
 FORMAT = 2  # of a bundle's config.json
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_DEPTH, MAX_WIDTH = 128, 2**16  # of a translator
-MAX_CONFIG_BYTES = 2**22
 CAPTIONS_AT_ONCE = 16_384  # captions whose cosines to a batch of images are computed together
 
 
@@ -197,11 +195,13 @@ class Translator(torch.nn.Module):
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "Translator":
         """Loads the translator of a bundle, with its means and caption memory, in evaluation mode.
 
-        name: a folder with `config.json` and `model.safetensors`, or a hub name OWNER/NAME. revision: a branch, tag or
+        name: the work directory of a run, a bundle folder, a translator of the package (`miniworld/translator`) or a
+        hub name, OWNER/NAME or OWNER/NAME@REVISION; see `c2c_jax.io.resolve.bundle_folder`. revision: a branch, tag or
         commit of the hub repository; None: its main branch.
-        Raises FileNotFoundError if the bundle does not exist, ValueError if it is damaged.
+        Raises BundleNotFoundError (also a FileNotFoundError) if there is no such bundle, BundleError (also a
+        ValueError) if it is damaged.
         """
-        config_file, weights_file = _bundle_files(name, revision)
+        config_file, weights_file = (bundle_folder(name, revision) / file for file in BUNDLE_FILES)
         try:
             config, tensors = _read_config(config_file), _read_tensors(weights_file)
             fields, layers = config["translator"], {key.split(".")[1] for key in tensors if key.startswith("layers.")}
@@ -225,9 +225,10 @@ class Translator(torch.nn.Module):
             translator.load_state_dict(tensors, strict=True, assign=True)
             if wrong := {x.dtype for key, x in tensors.items() if key != "memory.source"} - {torch.float32}:
                 raise ValueError(f"its weights are {wrong.pop()}; expected torch.float32")
+        except BundleError:
+            raise
         except Exception as error:  # damaged files raise many kinds of exceptions
-            cause = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-            raise ValueError(f"{name} has no readable translator: {cause}") from error
+            raise BundleError(f"{name} has no readable translator ({one_line(error)}); fetch it again") from error
         return translator.eval()
 
     @property
@@ -322,30 +323,26 @@ class Translator(torch.nn.Module):
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Reads a bundle's config.json. Raises ValueError, TypeError, RecursionError or OSError if it is invalid."""
-    with open(path, "rb") as file:
-        content = file.read(MAX_CONFIG_BYTES + 1)
-    if len(content) > MAX_CONFIG_BYTES:
-        raise ValueError(f"config.json is larger than {MAX_CONFIG_BYTES:,} bytes")
-    config = json.loads(content.decode("utf-8"))
-    if not isinstance(config, dict) or not isinstance(config.get("translator"), dict):
-        raise TypeError('config.json has no object "translator"')
+    """Reads a bundle's config.json. Raises BundleError if it is invalid."""
+    config = read_json(path, BundleError)
     if (format := config.get("format")) != FORMAT:
-        raise ValueError(f"its format is {format!r:.20}; this version reads format {FORMAT}")
+        raise BundleError(f"{path} is of format {format!r:.20}; this version reads format {FORMAT}")
+    if not isinstance(config.get("translator"), dict):
+        raise BundleError(f'{path} has no object "translator"; fetch it again')
     return config
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Reads a bundle's tensors. Raises ValueError if the file is damaged or of another kind."""
-    with open(path, "rb") as file:
-        if file.read(30).startswith(b"version https://git-lfs"):
-            raise ValueError(f"{path.name} is a Git LFS pointer, not the file itself: run `git lfs pull`")
+    """Reads a bundle's tensors. Raises BundleError if the file is damaged or of another kind."""
+    with open_regular(path, "a bundle's weights", BundleError, "fetch it again") as file:
+        if placeholder := describe_placeholder(file.read(256)):
+            raise BundleError(f"{path} {placeholder}; fetch it again")
     try:
-        tensors = load_file(path)
+        tensors = load(path.read_bytes())  # a mapped file could not be replaced on Windows
     except SafetensorError as error:
-        raise ValueError(f"{path.name} is not a whole safetensors file ({error}): fetch it again") from None
+        raise BundleError(f"{path} is not a whole safetensors file ({error}); fetch it again") from None
     if invalid := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
-        raise ValueError(f"{invalid} has values that are not finite: fetch it again")
+        raise BundleError(f"{path}: {invalid} has values that are not finite; fetch it again")
     return tensors
 
 
@@ -356,27 +353,3 @@ def _require_means(means: ModalityMeans) -> None:
     for name, mean in means.named_buffers():
         if not mean.norm() < 1:
             raise ValueError(f"gap.{name} has length 1 or more, so it is not a mean of unit vectors")
-
-
-def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:
-    """Paths of the two files of a bundle, from a folder or from the hub."""
-    folder = Path(os.path.expanduser(name))  # leaves "~name" as it is if there is no such user
-    if folder.is_dir():
-        if revision is not None:
-            raise ValueError(f"{name} is a local folder, so it has no revision {revision!r}")
-        missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
-        if missing:
-            inside = f"; its bundle is {folder / 'bundle'}" if (folder / "bundle" / CONFIG).is_file() else ""
-            raise FileNotFoundError(f"{name} contains no translator bundle: no {' and no '.join(missing)}{inside}")
-        return folder / CONFIG, folder / WEIGHTS
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        config, weights = (hf_hub_download(str(name), file, revision=revision) for file in (CONFIG, WEIGHTS))
-    except HFValidationError:
-        raise FileNotFoundError(f"{name} is neither a local folder nor a hub name OWNER/NAME") from None
-    except Exception as error:  # errors of the hub and of its HTTP library
-        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise FileNotFoundError(f"{name} is neither a local folder nor available from the hub: {cause}") from error
-    return Path(config), Path(weights)

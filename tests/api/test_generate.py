@@ -52,9 +52,7 @@ def test_audio_is_saved_drawn_and_played(audio, tmp_path):
     player = re.fullmatch(r'<audio controls src="data:audio/wav;base64,(.*)"></audio>', audio._repr_html_())
     played, _ = soundfile.read(io.BytesIO(base64.b64decode(player[1])), dtype="int16")
     np.testing.assert_allclose(played, samples_16_bit(audio), atol=1)
-    audio.spectrogram("dog").savefig(tmp_path / "dog.png")
-    with Image.open(tmp_path / "dog.png") as drawn:
-        assert drawn.size == (800, 300)
+    assert audio.spectrogram("dog").size == (800, 300)
 
 
 def test_clap_score_is_the_cosine_to_the_vector(pipe, audio):

@@ -12,8 +12,8 @@ from PIL import Image
 
 import c2c_jax
 from c2c_jax.errors import BundleError, ConfigError, ImageError, VectorError
+from c2c_jax.io.resolve import bundle_folder
 from c2c_jax.torch import Translator as TorchTranslator
-from c2c_jax.translator.resolve import bundle_folder
 from tests.fixtures.hub import TOKEN, stand_in
 
 NAME = "miniworld/translator"

@@ -29,7 +29,7 @@ from c2c_jax.translator.bundle import Bundle, Choice, load_bundle, save_bundle
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import translate
 from tests.cli.test_main import ROOT, refused
-from tests.fixtures.hub import TOKEN, stand_in
+from tests.fixtures.hub import TOKEN, stand_in, use
 from tests.torch.test_translator import random_bundle, spec
 
 SCORES = {
@@ -297,12 +297,10 @@ def test_upload_and_download(run, tmp_path):
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def hub(monkeypatch, tmp_path):
     """A simulated hub that this process uses."""
     with stand_in() as hub:
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.address)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        use(hub, monkeypatch, tmp_path / "cache")
         yield hub
 
 

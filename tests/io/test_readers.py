@@ -8,17 +8,16 @@ import pytest
 import c2c_jax
 
 PACKAGE = Path(c2c_jax.__file__).parent
-# What reads a format → the modules that may call it. The torch twin works when it is copied alone, and bounds
-# its own reading.
+# What reads a format → the modules that may call it.
 READERS = {
-    "json.loads": {"torch/translator.py"},
+    "json.loads": set(),
     "json.load": set(),
     "msgspec.json.decode": {"io/json.py"},
     "np.load": {"io/arrays.py"},
     "torch.load": {"io/tensors.py"},
     "safetensors.safe_open": {"io/tensors.py"},
-    # behind io/tensors.py's check of the same file
-    "safetensors.torch.load_file": {"generation/checkpoint.py", "torch/translator.py"},
+    "safetensors.torch.load_file": {"generation/checkpoint.py"},  # behind checks of the same file
+    "safetensors.torch.load": {"torch/translator.py"},
     "Image.open": {"io/images.py"},
     # Of sounds that are written here; others are read by the subclass in io/audio.py.
     "soundfile.SoundFile": {"generation/plan.py", "io/audio_output.py"},

@@ -13,10 +13,11 @@ from c2c_jax.errors import CheckpointError
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.sampling import Sampling
+from c2c_jax.io.resolve import EMBEDDED
 from c2c_jax.miniworld.pairs import image_at
 from c2c_jax.miniworld.world import scene_at
 from c2c_jax.spaces.space import identify, load_space
-from c2c_jax.spaces.weights.folders import EMBEDDED, checkpoint_folder
+from c2c_jax.spaces.weights.folders import checkpoint_folder
 from tools.pretrain import audioldm, clap, clip
 from tools.pretrain.views import SceneViews
 

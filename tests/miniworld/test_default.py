@@ -7,10 +7,10 @@ import pytest
 import soundfile
 
 from c2c_jax.cli.main import main
+from c2c_jax.io.resolve import EMBEDDED
 from c2c_jax.miniworld.pairs import audio_at, image_at
 from c2c_jax.miniworld.world import CELLS, SHARED, SOURCES
 from c2c_jax.spaces.space import load_space
-from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.inference import translate
 from tools.pretrain.texts import prompt_vectors

@@ -13,13 +13,13 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from c2c_jax.io.images import read_image
+from c2c_jax.io.resolve import EMBEDDED
 from c2c_jax.publishing.card import model_card, training_summary
 from c2c_jax.publishing.export import publish
 from c2c_jax.publishing.markdown import code, literal, plain
 from c2c_jax.publishing.names import without_local_paths
 from c2c_jax.spaces.space import load_space
 from c2c_jax.spaces.space_id import SpaceId
-from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator.bundle import Bundle, Choice, load_bundle
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import translate

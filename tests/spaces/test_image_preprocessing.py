@@ -11,10 +11,10 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from c2c_jax.errors import CheckpointError, ImageError
+from c2c_jax.io.resolve import EMBEDDED
 from c2c_jax.spaces.image_preprocessing import ImagePreprocessor
 from c2c_jax.spaces.preprocessors import FILE, PROCESSOR_FILE
 from c2c_jax.spaces.space import load_space
-from c2c_jax.spaces.weights.folders import EMBEDDED
 
 SIZES = [(40, 30), (30, 40), (33, 33), (7, 90), (224, 224), (640, 427), (20, 21)]
 # Files of 2021 and of today, square resizing, missing steps, and a crop larger than the image.

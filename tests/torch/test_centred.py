@@ -1,7 +1,7 @@
 """Translators of centred vectors: Flax, torch and ONNX against numpy, through a bundle on disk."""
 
 import dataclasses
-import shutil
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +22,7 @@ from c2c_jax.translator.centring import ModalityMeans, centred, translate_image,
 from c2c_jax.translator.inference import means_in_use, require_output_mean, translate
 from c2c_jax.translator.kinds import KINDS
 from c2c_jax.translator.memory import Memory
+from tests.fixtures.programs import ROOT
 from tests.torch.test_means import ALL, E, S, means, unit
 from tests.torch.test_translator import random_bundle, spec
 from tests.translator.test_memory import by_hand as remembered
@@ -161,19 +162,18 @@ def test_onnx(tmp_path, known):
             np.testing.assert_allclose(output, reference, atol=1e-5, rtol=0)
 
 
-def test_file_works_outside_the_package(tmp_path):
-    """Without JAX, c2c_jax and the hub library."""
+def test_values_without_jax(tmp_path):
     bundle = written(tmp_path / "bundle", "residual")
-    shutil.copy(Path(torch_translator.__file__), tmp_path / "copied.py")
     np.save(tmp_path / "source.npy", SOURCE)
     code = (
-        "import sys\nfor name in ('jax', 'flax', 'c2c_jax', 'huggingface_hub'): sys.modules[name] = None\n"
-        "import numpy, torch, copied\n"
-        "translator = copied.Translator.from_pretrained('bundle')\n"
+        "import sys\nsys.modules['jax'] = sys.modules['flax'] = None\n"
+        "import numpy, torch\nfrom c2c_jax.torch import Translator\n"
+        "translator = Translator.from_pretrained('bundle')\n"
         "with torch.no_grad(): found = translator.from_image(torch.from_numpy(numpy.load('source.npy')), 'audio')\n"
         "numpy.save('found.npy', found.numpy())"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), translate(bundle, SOURCE, "audio"), atol=1e-5, rtol=0)
 
 

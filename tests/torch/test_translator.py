@@ -1,11 +1,10 @@
 """The torch translator against the Flax translator, through a bundle on disk, and against torch's own layers."""
 
 import json
+import os
 import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,12 +15,13 @@ import safetensors.torch
 import torch
 from flax import nnx
 
+from c2c_jax.errors import BundleError, BundleNotFoundError
 from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.torch import Translator
-from c2c_jax.torch import translator as translator_module
 from c2c_jax.torch.translator import EncoderLayer
 from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
 from c2c_jax.translator.kinds import KINDS, TranslatorSpec, build_translator
+from tests.fixtures.programs import ROOT
 
 
 def spec(kind: str, source_dim: int = 24, target_dim: int = 16, **fields: Any) -> TranslatorSpec:
@@ -106,26 +106,39 @@ def test_residual_starts_as_identity():
         np.testing.assert_allclose(translator(jnp.asarray(source)), source, atol=1e-6, rtol=0)
 
 
-def test_no_jax_import():
-    code = (
-        "import sys; sys.modules['jax'] = sys.modules['flax'] = None\n"
-        "import c2c_jax.torch\nassert not any(name.startswith('jaxlib') for name in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+WITHOUT_JAX = """
+import sys
+for name in ("jax", "jaxlib", "flax", "optax", "orbax", "tensorstore", "transformers", "diffusers", "rich"):
+    sys.modules[name] = None
+import torch
+from c2c_jax.errors import BundleNotFoundError
+from c2c_jax.torch import Translator
+for name in ("run", "run/bundle", "miniworld/translator", "me/translator"):
+    translator = Translator.from_pretrained(name)
+    vectors = translator.from_image(torch.ones(2, translator.source_dim))
+    print(translator.kind, tuple(vectors.shape), vectors.isfinite().all().item())
+try:
+    Translator.from_pretrained("none")
+except BundleNotFoundError:
+    print("none", sorted(name for name in sys.modules if name.startswith("c2c_jax.") and name.count(".") == 1))
+"""
 
 
-def test_file_works_outside_the_package(tmp_path):
-    """Without JAX, c2c_jax and the hub library."""
-    save_bundle(tmp_path / "bundle", random_bundle(spec("residual")))
-    shutil.copy(Path(translator_module.__file__), tmp_path / "copied.py")
-    code = (
-        "import sys\nfor name in ('jax', 'flax', 'c2c_jax', 'huggingface_hub'): sys.modules[name] = None\n"
-        "import torch, copied\n"
-        "out = copied.Translator.from_pretrained('bundle')(torch.ones(2, 24))\n"
-        "print(out.shape == (2, 16) and out.isfinite().all().item())"
+def test_works_without_jax(tmp_path):
+    """With a run, a bundle folder, a translator of the package and one in the hub's cache."""
+    save_bundle(tmp_path / "run" / "bundle", random_bundle(spec("residual")))
+    cache = tmp_path / "hub" / "models--me--translator"
+    save_bundle(cache / "snapshots" / ("a" * 40), random_bundle(spec("linear")))
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("a" * 40)
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_JAX], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.strip() == "True", done.stderr
+    *shown, last = done.stdout.splitlines()
+    run = "residual (2, 16) True"
+    assert shown == [run, run, "residual (2, 64) True", "linear (2, 16) True"], done.stderr
+    assert last == "none ['c2c_jax.errors', 'c2c_jax.io', 'c2c_jax.torch', 'c2c_jax.version']"
 
 
 def test_bundle_in_the_hubs_cache(tmp_path, monkeypatch):
@@ -141,34 +154,33 @@ def test_bundle_in_the_hubs_cache(tmp_path, monkeypatch):
     assert Translator.from_pretrained("me/translator", revision="v1").kind == "linear"
 
 
-@pytest.mark.parametrize("name", ["nobody/nothing", "/no/such/folder", "a b c"])
+@pytest.mark.parametrize("name", ["nobody/nothing", "/no/such/folder", "a b c", "miniworld/none"])
 def test_missing_bundles(name):
-    with pytest.raises(FileNotFoundError, match=f"{name} is (neither a local|no) folder") as caught:
+    with pytest.raises(FileNotFoundError, match=f"{name} is neither a local|no checkpoint {name}") as caught:
         Translator.from_pretrained(name)
-    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, BundleNotFoundError) and "\n" not in str(caught.value)
 
 
 def test_folders_without_bundle(tmp_path):
     save_bundle(tmp_path / "run" / "bundle", random_bundle(spec("linear")))
-    with pytest.raises(FileNotFoundError, match=re.escape(f"its bundle is {tmp_path / 'run' / 'bundle'}")):
-        Translator.from_pretrained(tmp_path / "run")
     with pytest.raises(ValueError, match="no revision 'v1'"):
         Translator.from_pretrained(tmp_path / "run" / "bundle", revision="v1")
     (tmp_path / "run" / "bundle" / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
-        Translator.from_pretrained(tmp_path / "run" / "bundle")
+    for folder in (tmp_path / "run", tmp_path / "run" / "bundle"):
+        with pytest.raises(FileNotFoundError, match="contains no translator bundle"):
+            Translator.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 9}, "format is 9"),
-        ({"translator": None}, "TypeError"),
+        ({"format": 9}, "is of format 9"),
+        ({"translator": None}, 'has no object "translator"'),
         ({"translator": {"kind": "zz"}}, "'zz'"),
         ({"translator": {"width": 7}}, "torch.Size([7])"),
-        ("{", "JSONDecodeError"),
-        ("[" * 100_000, "RecursionError"),
-        ('["' + "[" * 100 + '\\"[[["]', "TypeError"),
+        ("{", "cannot be read as JSON"),
+        ('{"a": ' + "[" * 100_000, "nested deeper than 64 levels"),
+        ('["' + "[" * 100 + '\\"[[["]', "Expected `object`, got `array`"),
         (b"cut short", "is not a whole safetensors file"),
         ({"extra.weight": torch.zeros(2)}, "extra.weight"),
     ],
@@ -187,6 +199,7 @@ def test_invalid_files(tmp_path, change, message):
         if change.get("translator"):
             change = {"translator": {**content["translator"], **change["translator"]}}
         config.write_text(json.dumps({**content, **change}))
-    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+    with pytest.raises(BundleError, match=re.escape(message)) as caught:
         Translator.from_pretrained(tmp_path)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)

@@ -14,8 +14,8 @@ import safetensors.numpy
 import torch
 
 from c2c_jax.errors import C2CError, ConfigError
+from c2c_jax.io.resolve import EMBEDDED
 from c2c_jax.publishing.card import model_card
-from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as twins_file
 from c2c_jax.translator.bundle import Choice, load_bundle, read_metrics, save_bundle
@@ -312,10 +312,10 @@ def test_every_field_replaced(which, request):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_inputs_of_the_torch_translator(bundle, vectors, kind, message):
-    spec = importlib.util.spec_from_file_location("copied", twins_file.__file__)  # without the tests' type checker
-    copied = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(copied)
-    twin = copied.Translator.from_pretrained(bundle)
+    spec = importlib.util.spec_from_file_location("untyped", twins_file.__file__)  # without the tests' type checker
+    untyped = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(untyped)
+    twin = untyped.Translator.from_pretrained(bundle)
     for call in (twin, twin.from_image):
         with pytest.raises(kind) as caught:
             call(vectors)

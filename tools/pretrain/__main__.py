@@ -14,7 +14,7 @@ import importlib
 import os
 from pathlib import Path
 
-from c2c_jax.spaces.weights.folders import EMBEDDED
+from c2c_jax.io.resolve import EMBEDDED
 from tools.pretrain.cards import write_card
 
 

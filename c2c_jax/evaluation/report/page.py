@@ -29,6 +29,7 @@ from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import path_exists, sha256_of
 from c2c_jax.io.json import differing_fields, read_json, report_missing_fields
+from c2c_jax.io.resolve import bundle_folder, is_local, run_name
 from c2c_jax.old_names import upgraded
 from c2c_jax.publishing.card import SCORE_MEANINGS, held_out_count, licence, training_summary, validation_scores
 from c2c_jax.publishing.names import without_local_paths
@@ -36,7 +37,6 @@ from c2c_jax.training import log
 from c2c_jax.training.objectives import build_objective
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.kinds import kind_named
-from c2c_jax.translator.resolve import bundle_folder, is_local, run_name
 from c2c_jax.version import __version__
 
 HERE = Path(__file__).parent
@@ -78,7 +78,7 @@ def write_report(
         gallery, errors = build_gallery(generated, translator, weights_sha256, max_rows)
     page = _html(content, results, gallery, run)
     with atomic_write(out) as temp:
-        temp.write_text(page, encoding="utf-8", errors="backslashreplace")
+        temp.write_text(page, encoding="utf-8", newline="\n", errors="backslashreplace")
     return errors
 
 

@@ -6,15 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
-from huggingface_hub.errors import HFValidationError
 
 from c2c_jax.errors import AbsentError, CheckpointError
-from c2c_jax.io.console import printable
 from c2c_jax.io.files import is_regular, local_path, open_regular
+from c2c_jax.io.hub import HubError, hub_snapshot, is_hub_name
 from c2c_jax.io.json import read_json_as
-from c2c_jax.io.tensors import fetch_advice, read_safetensors, read_torch
+from c2c_jax.io.names import is_path_only, split_suffix
+from c2c_jax.io.resolve import embedded_folder
+from c2c_jax.io.tensors import read_safetensors
+from c2c_jax.io.text import printable
+from c2c_jax.io.torch_files import read_torch
+from c2c_jax.io.weight_files import fetch_advice
 
 # Weight files of Hugging Face folders, in order of preference.
 WEIGHT_FILES = (
@@ -27,8 +30,6 @@ MAX_INDEX_BYTES = 2**24
 # Other weight files, for messages: other precisions, other libraries, interrupted downloads.
 OTHER_WEIGHTS = r"\.(?:safetensors|bin|pt|pth|ckpt|h5|msgpack|gguf|onnx)(?:\.\w+)?$"
 FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")  # of files, for messages
-# Checkpoints in the package have names like hub repositories of this owner.
-EMBEDDED_OWNER, EMBEDDED = "miniworld", Path(__file__).parents[2] / "miniworld" / "checkpoints"
 
 
 def checkpoint_folder(name: str, *, download: bool = True) -> Path:
@@ -41,7 +42,7 @@ def checkpoint_folder(name: str, *, download: bool = True) -> Path:
     """
     if (folder := local_path(name, CheckpointError)).is_dir():
         return folder
-    base, _, subfolder = name.rpartition(":")
+    base, subfolder = split_suffix(name)
     if not base:
         base, subfolder = name, ""
     if (embedded := embedded_folder(base)) is not None:
@@ -53,18 +54,6 @@ def checkpoint_folder(name: str, *, download: bool = True) -> Path:
     if not local_path(folder, CheckpointError).is_dir():
         raise CheckpointError(f"{base} has no folder {subfolder!r}; NAME:SUBFOLDER names one model inside it")
     return folder
-
-
-def embedded_folder(name: str) -> Path | None:
-    """The folder of a checkpoint of the package; None for other names. Raises CheckpointError for an unknown checkpoint
-    of the package's owner."""
-    owner, _, model = name.partition("/")
-    if owner != EMBEDDED_OWNER or not model:
-        return None
-    candidates = sorted(f"{owner}/{path.name}" for path in EMBEDDED.iterdir() if path.is_dir())
-    if name not in candidates:
-        raise CheckpointError(f"c2c_jax has no checkpoint {printable(name)}; it has {', '.join(candidates)}")
-    return EMBEDDED / model
 
 
 def _hub_snapshot(name: str, subfolder: str, download: bool) -> Path:
@@ -79,32 +68,28 @@ def _hub_snapshot(name: str, subfolder: str, download: bool) -> Path:
                 "on a machine with network access and pass the path of the file"
             )
         raise CheckpointError(f"there is no file {printable(name)}; {advice}")
-    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+    if is_path_only(name):
         raise CheckpointError(
             f"the folder {printable(name)} does not exist; pass a checkpoint folder or a hub name OWNER/NAME"
+        )
+    if not is_hub_name(name):
+        raise CheckpointError(
+            f"{printable(name)} is neither a local folder nor a hub name; pass a checkpoint folder or a hub name "
+            "OWNER/NAME"
         )
     try:
         for suffix in ("*.safetensors", "*.bin"):
             patterns = [place + pattern for place in prefixes for pattern in ("*.json", "*.txt", suffix)]
-            folder = Path(
-                huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=not download)
-            )
+            folder = hub_snapshot(name, patterns, download=download)
             if any((folder / prefixes[0]).rglob(suffix)):
                 return folder
         if not download:
-            raise FileNotFoundError(name)
-    except HFValidationError:
-        raise CheckpointError(
-            f"{printable(name)} is neither a local folder nor a hub name; pass a checkpoint folder or a hub name "
-            "OWNER/NAME"
-        ) from None
-    except OSError as error:
+            raise HubError("its weights are not in the hub's cache")
+    except HubError as reason:
         options = " ".join(f"--include '{place}*'" for place in prefixes)
         raise AbsentError(
-            f"{name} is neither a local folder nor in the hub cache, and downloading it failed "
-            f"({type(error).__name__}); run `hf download {name} {options} --local-dir FOLDER` on a machine with "
-            f"network "
-            "access and pass FOLDER instead"
+            f"{name} is neither a local folder nor available from the hub: {reason}; run `hf download {name} {options} "
+            "--local-dir FOLDER` on a machine with network access and pass FOLDER instead"
         ) from None
     return folder
 

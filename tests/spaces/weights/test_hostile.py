@@ -13,8 +13,9 @@ import safetensors.numpy
 from PIL import Image
 
 from c2c_jax.errors import CheckpointError
+from c2c_jax.io.resolve import EMBEDDED
 from c2c_jax.spaces.space import load_space
-from c2c_jax.spaces.weights.folders import EMBEDDED, checkpoint_folder
+from c2c_jax.spaces.weights.folders import checkpoint_folder
 
 HUGE = 10**9
 
