@@ -8,7 +8,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from c2c_jax.translator.resolve import bundle_folder
 from PIL import Image
 
 import c2c_jax
