@@ -5,11 +5,12 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 C2C := $(VENV)/bin/c2c
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 DEMO := build/demo
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-all campaign lint setup clean
+.PHONY: demo test test-all campaign lint docs setup clean
 
 setup: $(READY)
 
@@ -30,6 +31,13 @@ lint: $(READY)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports
+
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+$(DOCS_READY): $(READY) requirements-docs.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $(DOCS_READY)
 
 campaign: $(READY)
 	$(PYTHON) -m tools.campaign all --seed 0 --json build/campaign/records.json

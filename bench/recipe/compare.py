@@ -14,10 +14,10 @@ from bench.recipe.material import Material
 from bench.recipe.scores import Result, bounds, result
 from bench.recipe.table import flat, print_table, table_of
 from bench.runs import read_recipe
-from c2c_jax.cli.train import exclusive_run
 from c2c_jax.config import PERTURBED_COSINE, PERTURBED_MRR
 from c2c_jax.errors import ConfigError
 from c2c_jax.miniworld.world import CELLS
+from c2c_jax.training.run_state import exclusive_run
 
 RECOMMENDED, PAPER = "configs/recommended.py", "configs/mlp.py"
 RESERVED = ("paper", "nearest_caption", "procrustes", "oracle_residual", "ceiling", "chance", "spaces", "bench")

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from c2c_jax.api.messages import names_arguments
 from c2c_jax.errors import BundleError, ConfigError
 from c2c_jax.io.console import printable
+from c2c_jax.io.files import user_path
 from c2c_jax.io.resolve import BUNDLE_FILES, bundle_folder, run_name
 from c2c_jax.io.vectors import as_vectors, require_directions
 from c2c_jax.spaces.space import Space
@@ -137,10 +138,10 @@ def load(name: str | Path) -> Translator:
     """Loads a translator.
 
     name: the work directory of a run, a bundle folder, a translator of the package (`miniworld/translator`), or a
-    repository OWNER/NAME of the Hugging Face hub. Raises BundleError if there is none or it is damaged.
+    repository of the Hugging Face hub, OWNER/NAME or OWNER/NAME@REVISION; see `bundle_folder`.
+    Raises BundleNotFoundError if there is none, BundleError if it is damaged.
     """
-    path = Path(name).expanduser()
-    return Translator(load_bundle(bundle_folder(path)), path)
+    return Translator(load_bundle(bundle_folder(name)), user_path(str(name)))
 
 
 def as_translator(translator: str | Path | Translator) -> Translator:

@@ -9,11 +9,15 @@ from typing import Any
 
 from c2c_jax.data.sources import Source, register_source
 from c2c_jax.errors import CaptionError, one_line
+from c2c_jax.io.names import is_path_only
 
 BLOCK = 65536  # TFDS records read at a time; large enough to hide Python's overhead per block
 GCC = "conceptual_captions"
-# A slice of a split contains a colon: train[:1000].
-_SPEC = re.compile(r"(?P<name>[^:@]+)(?:@(?P<config>[^:]+))?:(?P<split>(?:[^:\[]|\[[^\]]*\])+)(?::(?P<field>.+))?")
+# A slice of a split contains a colon, as in train[:1000], and so does a drive, as in C:\captions.
+_SPEC = re.compile(
+    r"(?P<name>(?:[A-Za-z]:(?=[\\/]))?[^:@]+)(?:@(?P<config>[^:]+))?"
+    r":(?P<split>(?:[^:\[]|\[[^\]]*\])+)(?::(?P<field>.+))?"
+)
 
 
 @register_source("tfds", "NAME[/CONFIG]:SPLIT:FIELD")
@@ -92,13 +96,13 @@ class HuggingFace(Source):
     """
 
     def parse(self, text: str) -> None:
-        """Splits the text into name, config, split and field. A name that starts with `/`, `~` or `.`, or has two
-        slashes or more, is also stored as a local path. Raises CaptionError for any other form."""
+        """Splits the text into name, config, split and field. A name that can only be a local path is
+        also stored as a place. Raises CaptionError for any other form."""
         match = _SPEC.fullmatch(text)
         if not match or not match["field"]:
             raise CaptionError(f"cannot read {self.spec!r}; write {self.form}")
         self.name, self.config, self.split, self.field = match.groups()
-        if self.name.startswith(("/", "~", ".")) or self.name.count("/") > 1:
+        if is_path_only(self.name):
             self.places = (self.name,)
 
     def stamp(self) -> str:

@@ -230,7 +230,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
     threads = concurrent.futures.ThreadPoolExecutor
     rows = [writer.new_rows(chunk) for chunk in chunks]
     total = sum(span.stop - span.start for span in rows)
-    is_quiet, started, waited = jax.process_index() != 0, time.monotonic(), 0.0
+    is_quiet, started, waited = jax.process_index() != 0, time.perf_counter(), 0.0
     in_flight: collections.deque[tuple[_Chunk, int, TextBatch, Any]] = collections.deque()
     writing: collections.deque[concurrent.futures.Future[None]] = collections.deque()
     with Progress("captions", is_quiet) as bar, threads(AHEAD) as readers, threads(1) as disk:
@@ -238,10 +238,10 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
 
         def wait_for(future: concurrent.futures.Future) -> Any:
             nonlocal waited
-            start = time.monotonic()
+            start = time.perf_counter()
             result = future.result()
             if all(array.is_ready() for *_, array in in_flight):  # the devices are idle
-                waited += time.monotonic() - start
+                waited += time.perf_counter() - start
             return result
 
         def collect() -> None:
@@ -264,7 +264,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
         while writing:
             wait_for(writing.popleft())
     if total and not is_quiet:
-        seconds = time.monotonic() - started
+        seconds = time.perf_counter() - started
         logger.info(
             "embedded %s captions in %s s, %s captions/s; the devices were idle %s of the time",
             f"{total:,}",

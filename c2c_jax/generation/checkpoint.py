@@ -88,7 +88,7 @@ def _require(folder: Path, files: list[str], weights_of: list[str]) -> None:
 def digest(folder: Path) -> str:
     """Returns a SHA-256 of the names and contents of the files of UNet, VAE, vocoder and scheduler."""
     files = [path for part in ("scheduler", "unet", "vae", "vocoder") for path in sorted((folder / part).iterdir())]
-    return digest_of({str(path.relative_to(folder)): path for path in files if path.is_file()})
+    return digest_of({path.relative_to(folder).as_posix(): path for path in files if path.is_file()})
 
 
 def load_model(kind: Any, folder: Path, dtype: torch.dtype, bounds: type | None = None) -> Any:

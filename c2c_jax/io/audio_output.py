@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +33,13 @@ def write_audio(path: str | Path, samples: Float[np.ndarray, " samples"], sample
         raise GenerationError(f"{path} ends in {path.suffix or 'nothing'}: use .{' or .'.join(FORMATS)}")
     # Rounded here, because libsndfile rounds floats differently for wav and flac.
     samples_16_bit = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+    content = io.BytesIO()  # libsndfile cannot open every name on every system
     try:
+        with soundfile.SoundFile(content, "w", sample_rate, channels=1, subtype="PCM_16", format=kind.upper()) as file:
+            file.software = SOFTWARE
+            file.write(samples_16_bit)
         with atomic_write(path) as temp:
-            with soundfile.SoundFile(
-                os.fsencode(temp), "w", sample_rate, channels=1, subtype="PCM_16", format=kind.upper()
-            ) as file:
-                file.software = SOFTWARE
-                file.write(samples_16_bit)
+            temp.write_bytes(content.getvalue())
     except (OSError, soundfile.LibsndfileError) as error:
         raise GenerationError(f"{path} cannot be written ({one_line(error)}): choose another place") from error
 

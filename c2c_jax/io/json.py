@@ -1,7 +1,8 @@
-"""Reads JSON files with checked types and limits on size, depth and numbers. All JSON is read here."""
+"""Reads JSON files (all are read here) with checked types and limits on size, depth and numbers, and formats JSON."""
 
 import codecs
 import dataclasses
+import json
 import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -102,6 +103,11 @@ def parse_json(content: bytes | str, kind: type[T] | GenericAlias = Any) -> T:  
     except msgspec.MsgspecError as cause:
         raise ValueError(str(cause)) from None
     return value
+
+
+def format_json(content: Any) -> bytes:
+    """Formats indented JSON as UTF-8 bytes, with a line end after it, the same on every system."""
+    return (json.dumps(content, indent=2) + "\n").encode("utf-8")
 
 
 def _depth(content: Any) -> int:

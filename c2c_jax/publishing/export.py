@@ -82,7 +82,7 @@ def write_export(out: Path, bundle: Bundle, *, origin: str, name: str, onnx: boo
             write_files(temp, published)
             graphs = write_onnx(temp) if onnx else []
             card = model_card(published, name, [graph.name for graph in graphs])
-            (temp / "README.md").write_text(card, encoding="utf-8")
+            (temp / "README.md").write_text(card, encoding="utf-8", newline="\n")
     except (OSError, safetensors.SafetensorError) as error:
         raise ExportError(f"{out} could not be written ({one_line(error)}); free disk space and start again") from error
 

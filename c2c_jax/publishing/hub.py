@@ -3,19 +3,17 @@
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import HFValidationError
 
 from c2c_jax.errors import ExportError, one_line
+from c2c_jax.io.hub import is_hub_name, offline_variable
 
 
 def require_access(name: str) -> None:
     """Raises ExportError if an upload cannot start: for an invalid name, offline, or without a token."""
-    try:
-        huggingface_hub.utils.validate_repo_id(name)
-    except HFValidationError:
-        raise ExportError(f"--push {name}: this is not a valid hub name; pass OWNER/NAME") from None
-    if huggingface_hub.is_offline_mode():
-        raise ExportError(f"--push {name}: HF_HUB_OFFLINE is set; unset it to upload")
+    if not is_hub_name(name):
+        raise ExportError(f"--push {name}: this is not a valid hub name; pass OWNER/NAME")
+    if variable := offline_variable():
+        raise ExportError(f"--push {name}: {variable} is set; unset it to upload")
     if huggingface_hub.get_token() is None:
         raise ExportError(f"--push {name}: there is no Hugging Face token; run `hf auth login`, or set HF_TOKEN")
 

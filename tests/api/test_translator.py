@@ -8,11 +8,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from c2c_jax.translator.resolve import bundle_folder
 from PIL import Image
 
 import c2c_jax
 from c2c_jax.errors import BundleError, ConfigError, ImageError, VectorError
+from c2c_jax.io.resolve import bundle_folder
 from c2c_jax.torch import Translator as TorchTranslator
 from tests.fixtures.hub import TOKEN, stand_in
 

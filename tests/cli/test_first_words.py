@@ -43,6 +43,8 @@ def test_missing_inputs_are_reported_before_slow_imports(here):
     lib, image, bundle = str(here / "lib"), str(here / "picture.png"), str(here / "bundle")
     cases = [
         (["train", "--config", "no/recipe.py"], "no/recipe.py"),
+        (["train", "--recipe", "no"], "unknown recipe 'no'"),
+        (["embed", "--recipe", "mlp", "--data", "txt:no.txt", "--out", "x"], "no.txt"),
         ([*train, "--config.data.captions=txt:no.txt"], "no.txt"),
         ([*train, "--config.data.captions=miniworld:9 + 2.5*csv:no.csv:caption"], "no.csv"),
         ([*train, "--config.source=/no/clip"], "/no/clip"),

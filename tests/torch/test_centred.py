@@ -16,6 +16,7 @@ import torch
 from c2c_jax.errors import ConfigError
 from c2c_jax.publishing import onnx
 from c2c_jax.torch import Translator
+from c2c_jax.torch import translator as torch_translator
 from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
 from c2c_jax.translator.centring import ModalityMeans, centred, translate_image, translate_text, uncentred
 from c2c_jax.translator.inference import means_in_use, require_output_mean, translate
