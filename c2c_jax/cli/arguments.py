@@ -95,7 +95,8 @@ def require_checkpoints(*names: str | None) -> None:
 
 
 def require_captions(spec: str) -> None:
-    """Raises CaptionError if a file of a caption source is missing. spec: one or more sources."""
+    """Raises CaptionError if a file of a caption source is missing, and MissingExtraError if a package that reads it is
+    not installed. spec: one or more sources."""
     if len(split_name(spec)) < 2:
         raise errors.CaptionError(
             f"cannot read captions from {spec}: expected a source such as txt:FILE or miniworld:COUNT, or the folder "
@@ -104,6 +105,7 @@ def require_captions(spec: str) -> None:
     from c2c_jax.data.captions import open_sources
 
     for source in open_sources(spec):
+        source.require_packages()
         for place in map(os.path.expanduser, source.places):
             if not _is_there(place):
                 raise errors.CaptionError(f"cannot read captions from {place}: no such file; pass another path")

@@ -29,6 +29,8 @@ class TFDS(Source):
     `tfds:miniworld/captions:SPLIT` is generated.
     """
 
+    extra, packages = "tfds", ("tensorflow_datasets", "array_record")
+
     def parse(self, text: str) -> None:
         """Splits the text into name, split and field. The field defaults to `caption` for Conceptual Captions and the
         mini world. Raises CaptionError for any other form, or for another data set without a field."""
@@ -43,7 +45,9 @@ class TFDS(Source):
 
     def stamp(self) -> str:
         """Returns the SHA-256 of the TSV file for a whole split of Conceptual Captions; for others, a hash of the name,
-        version, and sizes and shard lengths of the splits. Raises CaptionError if the data set is not on disk."""
+        version, and sizes and shard lengths of the splits. Raises CaptionError if the data set is not on disk, and
+        MissingExtraError if TFDS is not installed."""
+        self.require_packages()
         from c2c_jax.data.tfds_sets import open_dataset, prepared_from
 
         builder = open_dataset(self.name, self.split, self.data_dir, self.manual_dir)
@@ -54,7 +58,8 @@ class TFDS(Source):
 
     def records(self) -> Iterator[tuple[str, Any]]:
         """Yields each record's position and texts, parsed as protocol buffers: decoding through TFDS is seven times
-        slower and would decode images too. Raises CaptionError."""
+        slower and would decode images too. Raises CaptionError or MissingExtraError."""
+        self.require_packages()
         import tensorflow_datasets as tfds
         from google.protobuf.message import DecodeError
         from tensorflow_datasets.proto import tf_example_pb2
@@ -95,6 +100,8 @@ class HuggingFace(Source):
     FIELD is a column of texts or lists of texts; each text is a caption.
     """
 
+    extra, packages = "hf", ("datasets",)
+
     def parse(self, text: str) -> None:
         """Splits the text into name, config, split and field. A name that can only be a local path is
         also stored as a place. Raises CaptionError for any other form."""
@@ -106,13 +113,15 @@ class HuggingFace(Source):
             self.places = (self.name,)
 
     def stamp(self) -> str:
-        """Returns the `datasets` library's fingerprint. Raises CaptionError if the data set cannot be loaded."""
+        """Returns the `datasets` library's fingerprint. Raises CaptionError if the data set cannot be loaded, and
+        MissingExtraError if the library is not installed."""
         return self._dataset._fingerprint
 
     def records(self) -> Iterator[tuple[str, Any]]:
         """Yields each record's position, counted from 0, and the value of its field.
 
-        Raises CaptionError if the data set cannot be loaded or lacks the column.
+        Raises CaptionError if the data set cannot be loaded or lacks the column, and MissingExtraError if the library
+        is not installed.
         """
         blocks = self._dataset.select_columns(self.field).iter(batch_size=1024)
         values = (value for block in blocks for value in block[self.field])
@@ -120,10 +129,9 @@ class HuggingFace(Source):
 
     @functools.cached_property
     def _dataset(self) -> Any:
-        try:
-            import datasets
-        except ImportError:
-            raise CaptionError(f"{self.spec} needs the datasets library: pip install 'c2c_jax[hf]'") from None
+        self.require_packages()
+        import datasets
+
         name = os.path.expanduser(self.name)
         try:
             dataset = datasets.load_dataset(name, self.config, split=self.split, trust_remote_code=False)

@@ -12,6 +12,7 @@ from PIL import Image
 from c2c_jax.errors import GenerationError, one_line
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
+from c2c_jax.io.extras import import_transformers
 
 FORMATS = ("wav", "flac")
 SILENT_PEAK = 1e-3  # −60 dB of full scale
@@ -61,6 +62,7 @@ def mel_spectrogram(samples: Float[np.ndarray, " samples"], sample_rate: int) ->
 
     Slaney's mel scale up to half the sample rate, centred Hann windows of 1,024 samples, hop length 160.
     """
+    import_transformers()
     from transformers.audio_utils import mel_filter_bank, power_to_db, spectrogram, window_function
 
     filters = mel_filter_bank(FFT // 2 + 1, MELS, 0.0, sample_rate / 2, sample_rate, norm="slaney", mel_scale="slaney")
