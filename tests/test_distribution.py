@@ -28,7 +28,7 @@ missing = {}
 for module in pkgutil.walk_packages(c2c_jax.__path__, "c2c_jax."):
     try:
         importlib.import_module(module.name)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         missing[module.name] = error.name
 print(json.dumps(missing))
 """

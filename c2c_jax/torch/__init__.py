@@ -1,11 +1,8 @@
-"""The translator in PyTorch. Importing it imports torch, never JAX."""
+"""The translator in PyTorch. Imports torch and safetensors, never JAX."""
 
-try:
-    from c2c_jax.torch.translator import Translator
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    message = "c2c_jax.torch needs torch, which is not installed: pip install 'c2c_jax[torch]'"
-    raise ModuleNotFoundError(message, name="torch") from None
+from c2c_jax.io.extras import require_extra
+
+require_extra("torch", "c2c_jax.torch", "torch")
+from c2c_jax.torch.translator import Translator  # noqa: E402  # imports torch
 
 __all__ = ["Translator"]

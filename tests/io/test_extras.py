@@ -43,3 +43,10 @@ def test_a_blocked_package_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match="generating needs torch, which is not installed"):
         require_extra("torch", "generating", "torch")
+
+
+def test_the_torch_translator_names_its_extra():
+    code = "import sys; sys.modules['torch'] = None; import c2c_jax.torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    message = "c2c_jax.torch needs torch, which is not installed: pip install 'c2c_jax[torch]'"
+    assert done.stderr.splitlines()[-1] == f"c2c_jax.errors.MissingExtraError: {message}"
