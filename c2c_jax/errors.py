@@ -9,6 +9,10 @@ class ConfigError(C2CError):
     """An unknown config field or flag, or an invalid value."""
 
 
+class MissingExtraError(C2CError, ImportError):
+    """A package that is needed is not installed; the message names the extra that installs it."""
+
+
 class CheckpointError(C2CError):
     """A pretrained checkpoint that is missing or incomplete, or has unexpected tensors, shapes or a wrong
     architecture."""

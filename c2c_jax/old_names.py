@@ -42,7 +42,7 @@ def new_name(path: str) -> str | None:
     if path not in _logged:
         _logged.add(path)
         advice = f"is now config.{new}" if new else "no longer exists and is ignored"
-        logger.warning(f"config.{path} {advice}")
+        logger.warning("config.%s %s", path, advice)
     return new
 
 

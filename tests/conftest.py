@@ -32,7 +32,6 @@ import pytest  # noqa: E402
 jax.config.update("jax_default_matmul_precision", "float32")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from bench.checkpoints import build_audioldm, build_clip  # noqa: E402
 from tests.fixtures.captions import captions  # noqa: E402
 
 RESIDENT_BYTES = 5 * 2**28  # of a process, above which freed memory and compiled programs are released
@@ -90,6 +89,8 @@ def short_captions(caption_list: list[str]) -> list[str]:
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory, caption_list: list[str]) -> Path:
     """A tiny CLIPModel with tokenizer and processor; every tensor is random."""
+    from bench.checkpoints import build_clip  # imports torch
+
     folder = tmp_path_factory.mktemp("checkpoints") / "clip"
     build_clip(folder, caption_list)
     return folder
@@ -98,6 +99,8 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory, caption_list: list[str
 @pytest.fixture(scope="session")
 def audioldm_folder(tmp_path_factory: pytest.TempPathFactory, caption_list: list[str]) -> Path:
     """A tiny random AudioLDM pipeline; its CLAP is `FOLDER:text_encoder`."""
+    from bench.checkpoints import build_audioldm  # imports torch
+
     folder = tmp_path_factory.mktemp("checkpoints") / "audioldm"
     build_audioldm(folder, caption_list)
     return folder

@@ -14,6 +14,7 @@ from c2c_jax import errors
 from c2c_jax.errors import C2CError
 from c2c_jax.io.files import describe_path, glob_paths, is_regular, local_path, path_exists, user_path
 from c2c_jax.io.json import read_json_as
+from c2c_jax.io.names import split_name
 
 MAX_SEED = 2**63 - 1
 
@@ -94,8 +95,9 @@ def require_checkpoints(*names: str | None) -> None:
 
 
 def require_captions(spec: str) -> None:
-    """Raises CaptionError if a file of a caption source is missing. spec: one or more sources."""
-    if ":" not in spec:
+    """Raises CaptionError if a file of a caption source is missing, and MissingExtraError if a package that reads it is
+    not installed. spec: one or more sources."""
+    if len(split_name(spec)) < 2:
         raise errors.CaptionError(
             f"cannot read captions from {spec}: expected a source such as txt:FILE or miniworld:COUNT, or the folder "
             f"of a store, found {describe_path(Path(spec))}"
@@ -103,6 +105,7 @@ def require_captions(spec: str) -> None:
     from c2c_jax.data.captions import open_sources
 
     for source in open_sources(spec):
+        source.require_packages()
         for place in map(os.path.expanduser, source.places):
             if not _is_there(place):
                 raise errors.CaptionError(f"cannot read captions from {place}: no such file; pass another path")

@@ -21,6 +21,7 @@ from c2c_jax.cli import arguments
 from c2c_jax.errors import AudioError, C2CError, CaptionError, ConfigError, ImageError
 from c2c_jax.io.console import print_fields, printable
 from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
+from c2c_jax.io.names import split_name
 
 if TYPE_CHECKING:  # JAX is imported after the flags are parsed
     from c2c_jax.evaluation.calibration import Calibration, Estimate
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     if not sounds:
         arguments.require_path(args.sounds, "an .npy file of vectors", AudioError)
     if args.texts and not is_regular(user_path(args.texts)):
-        if ":" not in args.texts:
+        if len(split_name(args.texts)) < 2:
             raise CaptionError(
                 f"expected texts at {args.texts}, found {describe_path(user_path(args.texts))}: pass a file with one "
                 "text per line, or a caption source such as csv:FILE:COLUMN"

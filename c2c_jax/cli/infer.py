@@ -30,6 +30,7 @@ from c2c_jax.generation.sampling import (
     STEPS,
     Sampling,
     checkpoint_sampling,
+    require_torch,
 )
 from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
@@ -137,6 +138,8 @@ def run(args: argparse.Namespace) -> None:
         arguments.require_images([path])
     bundle = arguments.require_bundle(args.translator)
     arguments.require_checkpoints(args.clip or bundle.get("source"), args.audioldm, args.ranker)
+    if args.audioldm or not args.save_embedding:
+        require_torch()
     if not (args.audioldm or args.save_embedding):
         args.audioldm = _default_audioldm(args.translator)
     if args.translator == MINIWORLD_TRANSLATOR:

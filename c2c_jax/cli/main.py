@@ -14,7 +14,7 @@ from pathlib import Path
 
 from c2c_jax.cli import hosts
 from c2c_jax.errors import C2CError
-from c2c_jax.io.console import log_to_stderr, prepare_streams, printable
+from c2c_jax.io.console import is_closed_pipe, log_to_stderr, prepare_streams, printable
 from c2c_jax.io.signals import SIGNALS, Interrupted, exit_now, raise_on_signals
 from c2c_jax.version import __version__
 
@@ -66,10 +66,10 @@ def _run(argv: Sequence[str] | None) -> tuple[int, bool]:
             sys.stdout.flush()
     except C2CError as error:
         return _end(args.verb, str(error), 2), False
-    except BrokenPipeError:
-        _discard_output()
-        return PIPE_CLOSED, False
     except OSError as error:  # a full disk, a folder instead of a file, no permission
+        if is_closed_pipe(error):
+            _discard_output()
+            return PIPE_CLOSED, False
         return _end(args.verb, f"{error.filename or 'input or output'}: {error.strerror or error}", 2), False
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else int(signal.SIGINT)

@@ -3,7 +3,6 @@
 import argparse
 import ast
 import importlib.machinery
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from c2c_jax.config import Config, check_fields
 from c2c_jax.errors import C2CError, ConfigError, ImageError
 from c2c_jax.io.console import print_fields, stdout_console
 from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
+from c2c_jax.io.names import split_name
 from c2c_jax.old_names import new_name
 
 # Flags for fields that most runs set.
@@ -86,9 +86,8 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
 
 def split_preset(recipe: str) -> list[str]:
     """Splits `mlp:gcc` or `configs/mlp.py:gcc` at the first colon, except that of a Windows drive."""
-    drive, rest = os.path.splitdrive(recipe)
-    name, *preset = rest.split(":", 1)
-    return [drive + name, *preset]
+    name, *preset = split_name(recipe)
+    return [name, ":".join(preset)] if preset else [name]
 
 
 def _module(file: str) -> ModuleType:

@@ -16,6 +16,7 @@ from c2c_jax.data.sources import Malformed, Source, register_source
 from c2c_jax.errors import CaptionError
 from c2c_jax.io.files import glob_paths, open_regular
 from c2c_jax.io.json import parse_json
+from c2c_jax.io.names import split_suffix
 from c2c_jax.io.rows import Damage, csv_rows, describe_non_utf8, raw_lines
 
 MAX_ROW_BYTES = 2**20
@@ -91,9 +92,9 @@ class FieldFiles(CaptionFiles):
     """Files of records with captions in one field: `PATH:FIELD`."""
 
     def parse(self, text: str) -> None:
-        """Splits the text at its last colon into path and field. Raises CaptionError if there is no path."""
-        path, _, self.field = text.rpartition(":")
-        if not path:
+        """Splits the text at its last colon into path and field. Raises CaptionError if there is no path or field."""
+        path, self.field = split_suffix(text)
+        if path in ("", text):
             raise CaptionError(f"{self.spec!r} names no {self.form.rpartition(':')[2].lower()}; write {self.form}")
         self.places = (path,)
 

@@ -98,7 +98,7 @@ class CaptionStream:
     def log_counts(self) -> None:
         """Logs the lines of `report`, as warnings for sources of which rows were skipped."""
         for source, line in zip(self.sources, self.report(), strict=True):
-            logger.log(logging.WARNING if source.skipped.counts else logging.INFO, line)
+            logger.log(logging.WARNING if source.skipped.counts else logging.INFO, "%s", line)
 
 
 class CaptionSet:

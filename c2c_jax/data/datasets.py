@@ -9,11 +9,15 @@ from typing import Any
 
 from c2c_jax.data.sources import Source, register_source
 from c2c_jax.errors import CaptionError, one_line
+from c2c_jax.io.names import is_path_only
 
 BLOCK = 65536  # TFDS records read at a time; large enough to hide Python's overhead per block
 GCC = "conceptual_captions"
-# A slice of a split contains a colon: train[:1000].
-_SPEC = re.compile(r"(?P<name>[^:@]+)(?:@(?P<config>[^:]+))?:(?P<split>(?:[^:\[]|\[[^\]]*\])+)(?::(?P<field>.+))?")
+# A slice of a split contains a colon, as in train[:1000], and so does a drive, as in C:\captions.
+_SPEC = re.compile(
+    r"(?P<name>(?:[A-Za-z]:(?=[\\/]))?[^:@]+)(?:@(?P<config>[^:]+))?"
+    r":(?P<split>(?:[^:\[]|\[[^\]]*\])+)(?::(?P<field>.+))?"
+)
 
 
 @register_source("tfds", "NAME[/CONFIG]:SPLIT:FIELD")
@@ -24,6 +28,8 @@ class TFDS(Source):
     `tfds:conceptual_captions:SPLIT` is prepared from Google's TSV files at first use;
     `tfds:miniworld/captions:SPLIT` is generated.
     """
+
+    extra, packages = "tfds", ("tensorflow_datasets", "array_record")
 
     def parse(self, text: str) -> None:
         """Splits the text into name, split and field. The field defaults to `caption` for Conceptual Captions and the
@@ -39,7 +45,9 @@ class TFDS(Source):
 
     def stamp(self) -> str:
         """Returns the SHA-256 of the TSV file for a whole split of Conceptual Captions; for others, a hash of the name,
-        version, and sizes and shard lengths of the splits. Raises CaptionError if the data set is not on disk."""
+        version, and sizes and shard lengths of the splits. Raises CaptionError if the data set is not on disk, and
+        MissingExtraError if TFDS is not installed."""
+        self.require_packages()
         from c2c_jax.data.tfds_sets import open_dataset, prepared_from
 
         builder = open_dataset(self.name, self.split, self.data_dir, self.manual_dir)
@@ -50,7 +58,8 @@ class TFDS(Source):
 
     def records(self) -> Iterator[tuple[str, Any]]:
         """Yields each record's position and texts, parsed as protocol buffers: decoding through TFDS is seven times
-        slower and would decode images too. Raises CaptionError."""
+        slower and would decode images too. Raises CaptionError or MissingExtraError."""
+        self.require_packages()
         import tensorflow_datasets as tfds
         from google.protobuf.message import DecodeError
         from tensorflow_datasets.proto import tf_example_pb2
@@ -91,24 +100,28 @@ class HuggingFace(Source):
     FIELD is a column of texts or lists of texts; each text is a caption.
     """
 
+    extra, packages = "hf", ("datasets",)
+
     def parse(self, text: str) -> None:
-        """Splits the text into name, config, split and field. A name that starts with `/`, `~` or `.`, or has two
-        slashes or more, is also stored as a local path. Raises CaptionError for any other form."""
+        """Splits the text into name, config, split and field. A name that can only be a local path is
+        also stored as a place. Raises CaptionError for any other form."""
         match = _SPEC.fullmatch(text)
         if not match or not match["field"]:
             raise CaptionError(f"cannot read {self.spec!r}; write {self.form}")
         self.name, self.config, self.split, self.field = match.groups()
-        if self.name.startswith(("/", "~", ".")) or self.name.count("/") > 1:
+        if is_path_only(self.name):
             self.places = (self.name,)
 
     def stamp(self) -> str:
-        """Returns the `datasets` library's fingerprint. Raises CaptionError if the data set cannot be loaded."""
+        """Returns the `datasets` library's fingerprint. Raises CaptionError if the data set cannot be loaded, and
+        MissingExtraError if the library is not installed."""
         return self._dataset._fingerprint
 
     def records(self) -> Iterator[tuple[str, Any]]:
         """Yields each record's position, counted from 0, and the value of its field.
 
-        Raises CaptionError if the data set cannot be loaded or lacks the column.
+        Raises CaptionError if the data set cannot be loaded or lacks the column, and MissingExtraError if the library
+        is not installed.
         """
         blocks = self._dataset.select_columns(self.field).iter(batch_size=1024)
         values = (value for block in blocks for value in block[self.field])
@@ -116,10 +129,9 @@ class HuggingFace(Source):
 
     @functools.cached_property
     def _dataset(self) -> Any:
-        try:
-            import datasets
-        except ImportError:
-            raise CaptionError(f"{self.spec} needs the datasets library: pip install 'c2c_jax[hf]'") from None
+        self.require_packages()
+        import datasets
+
         name = os.path.expanduser(self.name)
         try:
             dataset = datasets.load_dataset(name, self.config, split=self.split, trust_remote_code=False)

@@ -55,7 +55,7 @@ def prepare_store(config: Config, path: Path, *, verify: bool = False) -> Store:
         _sync("store planned")
         if read_plan(path) is None:
             store = Store.open(path)
-            logger.info(f"reusing {store.plan.rows:,} embedded captions in {path}")
+            logger.info("reusing %s embedded captions in %s", f"{store.plan.rows:,}", path)
             return store
         with phase("loading CLIP and CLAP", quiet=process != 0):
             spaces = spaces or _load_spaces(config)
@@ -63,7 +63,7 @@ def prepare_store(config: Config, path: Path, *, verify: bool = False) -> Store:
         plan, unfinished = writer.plan, [chunk for chunk in range(writer.plan.chunks) if chunk not in writer.finished]
         _sync("progress read")  # before any process adds to it
         if writer.finished:
-            logger.info(f"continuing {path}: {len(writer.finished)} of {plan.chunks} chunks are finished")
+            logger.info("continuing %s: %d of %d chunks are finished", path, len(writer.finished), plan.chunks)
         for space, planned in zip(spaces, (plan.source, plan.target), strict=True):
             if space.fingerprint != planned.fingerprint:
                 raise StoreError(f"{space.name} on host {process} is not the {planned.name} of {path}: copy the files")
@@ -230,7 +230,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
     threads = concurrent.futures.ThreadPoolExecutor
     rows = [writer.new_rows(chunk) for chunk in chunks]
     total = sum(span.stop - span.start for span in rows)
-    is_quiet, started, waited = jax.process_index() != 0, time.monotonic(), 0.0
+    is_quiet, started, waited = jax.process_index() != 0, time.perf_counter(), 0.0
     in_flight: collections.deque[tuple[_Chunk, int, TextBatch, Any]] = collections.deque()
     writing: collections.deque[concurrent.futures.Future[None]] = collections.deque()
     with Progress("captions", is_quiet) as bar, threads(AHEAD) as readers, threads(1) as disk:
@@ -238,10 +238,10 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
 
         def wait_for(future: concurrent.futures.Future) -> Any:
             nonlocal waited
-            start = time.monotonic()
+            start = time.perf_counter()
             result = future.result()
             if all(array.is_ready() for *_, array in in_flight):  # the devices are idle
-                waited += time.monotonic() - start
+                waited += time.perf_counter() - start
             return result
 
         def collect() -> None:
@@ -264,10 +264,13 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
         while writing:
             wait_for(writing.popleft())
     if total and not is_quiet:
-        seconds = time.monotonic() - started
+        seconds = time.perf_counter() - started
         logger.info(
-            f"embedded {total:,} captions in {seconds:,.0f} s, {total / seconds:,.0f} captions/s; the devices were "
-            f"idle {waited / seconds:.1%} of the time"
+            "embedded %s captions in %s s, %s captions/s; the devices were idle %s of the time",
+            f"{total:,}",
+            f"{seconds:,.0f}",
+            f"{total / seconds:,.0f}",
+            f"{waited / seconds:.1%}",
         )
 
 

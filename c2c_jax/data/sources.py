@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from c2c_jax.config import register_class
 from c2c_jax.errors import CaptionError
+from c2c_jax.io.extras import require_extra
 
 MAX_CAPTION_BYTES = 2**16
 LONG_CAPTION = f"caption longer than {MAX_CAPTION_BYTES:,} bytes"
@@ -53,6 +54,8 @@ class Source:
     """
 
     form: ClassVar[str]  # form of specs of this kind; set by `register_source`
+    extra: ClassVar[str] = ""  # extra of c2c_jax that installs `packages`
+    packages: ClassVar[tuple[str, ...]] = ()  # names, as imported, of the packages that read captions of this kind
 
     def __init__(self, spec: str, weight: float | None = None, data_dir: str = "", manual_dir: str = ""):
         self.spec, self.weight, self.data_dir, self.manual_dir = spec, weight, data_dir, manual_dir
@@ -63,6 +66,10 @@ class Source:
     def parse(self, text: str) -> None:
         """Parses the spec after `KIND:`. Raises CaptionError if it is invalid."""
         self.text = text
+
+    def require_packages(self) -> None:
+        """Raises MissingExtraError if a package that reads this kind is not installed."""
+        require_extra(self.extra, self.spec, *self.packages)
 
     def records(self) -> Iterator[tuple[str, Any]]:
         """Yields each record's position for messages ("line 7") and its value: a text, a list of texts or Malformed.

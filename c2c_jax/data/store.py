@@ -5,7 +5,6 @@ spaces, the caption sources and a checksum for each chunk. A store without a man
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -18,7 +17,7 @@ from c2c_jax.data.chunks import MAX_CHUNK_ROWS, Chunked, ChunkedArray, ChunkedTe
 from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.files import describe_path, path_exists
-from c2c_jax.io.json import MAX_RECORD_BYTES, read_json_as
+from c2c_jax.io.json import MAX_RECORD_BYTES, format_json, read_json_as
 from c2c_jax.spaces.space_id import SpaceId
 
 SIDES = ("source", "target")
@@ -112,7 +111,7 @@ def read_record(kind: type[T], path: Path, format: int, advice: str) -> T:
 def write_json(path: Path, fields: dict[str, Any]) -> None:
     """Writes a manifest or plan atomically. Raises OSError."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        temporary.write_bytes(format_json(fields))
 
 
 def read_plan(path: Path) -> tuple[Plan, list[str]] | None:

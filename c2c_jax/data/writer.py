@@ -34,7 +34,7 @@ from jaxtyping import Shaped
 from c2c_jax.data.chunks import cast_vectors, why_not_castable
 from c2c_jax.data.store import SIDES, Plan, Sha256, Store, read_plan, write_json
 from c2c_jax.errors import StoreError
-from c2c_jax.io.atomic import exclusive_lock, sweep
+from c2c_jax.io.atomic import exclusive_lock, replace, sweep
 from c2c_jax.io.json import read_json_lines
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def begin_repair(path: Path) -> bool:
     if damage := list(store.damage()):
         listed = ", ".join(f"{part} {'zarr.json' if chunk is None else chunk}" for part, chunk, _ in damage[:10])
         more = ", …" if len(damage) > 10 else ""
-        logger.warning(f"{path}: rebuilding {len(damage):,} damaged or missing chunks: {listed}{more}")
+        logger.warning("%s: rebuilding %s damaged or missing chunks: %s%s", path, f"{len(damage):,}", listed, more)
         StoreWriter.begin(path, store.plan, store.checksums["captions"])
     return bool(damage)
 
@@ -125,7 +125,7 @@ class StoreWriter:
         if texts:
             (path / "captions").mkdir(exist_ok=True)
             for file in texts.glob("*.txt"):
-                os.replace(file, path / "captions" / file.name)
+                replace(file, path / "captions" / file.name)
 
     def _read_old(self) -> None:
         """Reads what a growing or repaired store already has: its undamaged chunks, and the vectors of the chunk that
@@ -177,7 +177,7 @@ class StoreWriter:
                 side: self.plan.array(self.path, side).write(chunk, vectors)
                 for side, vectors in zip(SIDES, stored, strict=True)
             }
-            with open(self._progress, "a", encoding="utf-8") as file:
+            with open(self._progress, "a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps({"chunk": chunk, **checksums}) + "\n")
                 file.flush()
                 os.fsync(file.fileno())

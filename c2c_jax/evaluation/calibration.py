@@ -125,7 +125,7 @@ def calibrate(
             by_audio, skipped = file_vectors("sounds", audio_files, clap_space, bar)
             left_out += skipped
     for skipped_file in left_out:
-        logger.warning(f"left out: {skipped_file}")
+        logger.warning("left out: %s", skipped_file)
     if images:
         mean_estimates.require_enough(len(by_image), "images", ImageError)
         image_BS = np.stack(list(by_image.values()))
@@ -212,7 +212,7 @@ def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None) 
         training = open_training_store(run if run.is_dir() else folder, bundle, store)
     except StoreError as error:
         raise BundleError(f"{folder} stores no means of captions, and they cannot be computed: {error}") from None
-    logger.info(f"going through {training.store.plan.rows:,} captions for their means")
+    logger.info("going through %s captions for their means", f"{training.store.plan.rows:,}")
     return with_caption_means(bundle.means, training, bundle.spec.input_norm)
 
 

@@ -181,7 +181,7 @@ def find_inputs(request: EvalRequest) -> EvalInputs:
     if request.pairs:
         inputs.pairs = read_pairs(request.pairs)
         inputs.skipped += inputs.pairs.skipped
-        logger.info(str(inputs.pairs))
+        logger.info("%s", inputs.pairs)
         if not inputs.pairs.labels:
             why = f"no labels: {inputs.pairs.description}"
             inputs.missing.append(Missing(what="class_accuracy, neighbour_accuracy, map", why=why))
@@ -267,7 +267,7 @@ def _scores(request: EvalRequest, inputs: EvalInputs) -> tuple[list[Row], list[M
     all_methods = [methods.as_method("translator", bundle.translator, bundle.means, bundle.memory)]
     caption_means = means = None
     if inputs.training and (captions or pairs):
-        logger.info(f"going through {inputs.training.store.plan.rows:,} captions for the baselines")
+        logger.info("going through %s captions for the baselines", f"{inputs.training.store.plan.rows:,}")
         caption_means, baselines = methods.caption_methods(inputs.training, bundle)
         all_methods += baselines
     csls, missing = _neighbours(request.csls, captions, pairs)

@@ -9,7 +9,7 @@ from pathlib import Path
 from c2c_jax.errors import ManifestError
 from c2c_jax.evaluation.results import SkippedFile
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import describe_path, is_regular, open_regular, path_exists, walk
+from c2c_jax.io.files import describe_path, is_regular, open_regular, path_exists, stored_path, walk
 from c2c_jax.io.formats import scan_files
 from c2c_jax.io.rows import Damage, csv_rows, describe_non_utf8
 
@@ -119,7 +119,7 @@ def _read_manifest(path: Path) -> Pairs:
         )
     items = []
     for fields in table:
-        files = {name: path.parent / fields[name] for name in ("image", "audio") if fields.get(name)}
+        files = {name: stored_path(fields[name], path.parent) for name in ("image", "audio") if fields.get(name)}
         for name, file in [*files.items()]:
             if not is_regular(file):
                 kind = describe_path(file)

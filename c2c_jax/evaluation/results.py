@@ -154,7 +154,7 @@ def write(results: Results, out: Path) -> list[Path]:
     }
     for name, text in texts.items():
         with atomic_write(out / name) as temp:
-            temp.write_text(text, encoding="utf-8")
+            temp.write_text(text, encoding="utf-8", newline="\n")
     return [out / name for name in FILES]
 
 

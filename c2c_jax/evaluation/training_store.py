@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import ConfigError, StoreError
-from c2c_jax.io.files import is_regular, user_path
+from c2c_jax.io.files import is_regular, stored_path, user_path
 from c2c_jax.training.loader import split_rows
 from c2c_jax.training.run_state import OLD_RUN_STATE, RUN_STATE, read_run_state
 from c2c_jax.translator.bundle import Bundle
@@ -87,7 +87,7 @@ def open_training_store(run: Path, bundle: Bundle, store: Path | None = None) ->
             why = f"the bundle's recipe does not say which captions were held out ({error})"
             raise StoreError(f"{why}: {ADVICE}") from None
     if store is None and recipe and recipe.data.store:
-        store = user_path(recipe.data.store)
+        store = stored_path(str(user_path(recipe.data.store)))
     elif store is None and workdir:
         store = workdir / "store"
     if store is None or not Store.exists(store):

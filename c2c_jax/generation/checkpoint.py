@@ -20,7 +20,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from c2c_jax.errors import CheckpointError, one_line
 from c2c_jax.generation.configs import check_fields
 from c2c_jax.io.json import read_json
-from c2c_jax.io.tensors import fetch_advice, open_torch, tensor_shapes
+from c2c_jax.io.tensors import tensor_shapes
+from c2c_jax.io.torch_files import read_torch
+from c2c_jax.io.weight_files import fetch_advice
 from c2c_jax.spaces.weights.clap import text_config
 from c2c_jax.spaces.weights.folders import WEIGHT_FILES, digest_of, files_named
 
@@ -86,7 +88,7 @@ def _require(folder: Path, files: list[str], weights_of: list[str]) -> None:
 def digest(folder: Path) -> str:
     """Returns a SHA-256 of the names and contents of the files of UNet, VAE, vocoder and scheduler."""
     files = [path for part in ("scheduler", "unet", "vae", "vocoder") for path in sorted((folder / part).iterdir())]
-    return digest_of({str(path.relative_to(folder)): path for path in files if path.is_file()})
+    return digest_of({path.relative_to(folder).as_posix(): path for path in files if path.is_file()})
 
 
 def load_model(kind: Any, folder: Path, dtype: torch.dtype, bounds: type | None = None) -> Any:
@@ -177,7 +179,7 @@ def _torch_tensors(path: Path) -> dict[str, torch.Tensor]:
             return safetensors.torch.load_file(path)
         except Exception as error:
             raise CheckpointError(f"{path} cannot be loaded ({one_line(error)}); {fetch_advice(path)}") from None
-    return {name: tensor.clone() for name, tensor in open_torch(path).items()}
+    return {name: torch.from_numpy(tensor) for name, tensor in read_torch(path).items()}
 
 
 @contextlib.contextmanager

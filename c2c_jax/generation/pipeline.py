@@ -13,7 +13,7 @@ from jaxtyping import Float
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
 from c2c_jax.generation.plan import plan, require_embedding_place, require_places
 from c2c_jax.generation.records import File, MixedIn, Networks, file_of
-from c2c_jax.generation.sampling import MINIWORLD_AUDIOLDM, MINIWORLD_CLAP, Sampling
+from c2c_jax.generation.sampling import MINIWORLD_AUDIOLDM, MINIWORLD_CLAP, Sampling, require_torch
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.files import is_regular, local_path, path_to_text, sha256_of
 from c2c_jax.io.progress import Progress
@@ -116,7 +116,7 @@ def images_to_audio(
 
     All output paths are checked before anything is loaded. CLIP and AudioLDM are loaded in parallel. Unreadable images
     are reported on stderr and skipped, and an ImageError is raised at the end, or at once if no image is left. Raises
-    ConfigError, BundleError, CheckpointError or GenerationError. Files are written atomically.
+    ConfigError, BundleError, CheckpointError, GenerationError or MissingExtraError. Files are written atomically.
     """
     blend.check()
     controls = generation.controls if generation else ()
@@ -127,6 +127,7 @@ def images_to_audio(
         raise ConfigError("--prompt needs --audioldm, whose text tower encodes it")
     candidates, input_paths = 1, [*paths, *blend.images]
     if generation:
+        require_torch()
         generation.sampling.check()
         candidates = generation.sampling.candidates
     inputs = plan(
@@ -238,9 +239,10 @@ def load_generator(
     """Loads the generator and the ranker, if any, and returns them with their record fields.
 
     has_prompts: whether the generator must encode texts other than its settings'. Spaces are compared before networks
-    are loaded; only their widths if no text tower is needed and none is there. Raises CheckpointError, BundleError or
-    GenerationError.
+    are loaded; only their widths if no text tower is needed and none is there. Raises CheckpointError, BundleError,
+    GenerationError, or MissingExtraError without torch.
     """
+    require_torch()
     folder = checkpoint_folder(generation.audioldm)
     if generation.ranker and not is_regular(local_path(generation.ranker, CheckpointError)):
         checkpoint_folder(generation.ranker)  # fails before the generator is loaded

@@ -1,13 +1,14 @@
 """Assigns images to sounds, and sounds to output files."""
 
 import dataclasses
-import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import soundfile
 
 from c2c_jax.errors import ConfigError
+from c2c_jax.io import system
 from c2c_jax.io.audio_output import SOFTWARE
 from c2c_jax.io.files import is_regular
 from c2c_jax.io.output_paths import require_output_file
@@ -58,7 +59,7 @@ def plan(
     if out and not is_file and out.suffix and not out.is_dir():
         raise ConfigError(f"--out {out} ends in {out.suffix}: pass a .wav or .flac file, or a folder")
     inputs: list[Input] = []
-    group_of: dict[Path, Path] = {}  # by output path without suffix
+    group_of: dict[str, Path] = {}  # by `_file_key` of the output path
     for number, (group, images) in enumerate(groups.items()):
         name = f"{group.name if average else group.stem}.{audio_format or 'wav'}"
         folder = out / _subfolders(group, roots) if out else group.parent
@@ -66,9 +67,15 @@ def plan(
         control = controls[number % len(controls)] if controls else None
         inputs.append(Input(images=tuple(images), out=path, control=control))
         for file in audio_paths(inputs[-1], candidates):
-            if (other := group_of.setdefault(file.with_suffix(""), group)) != group:
+            if (other := group_of.setdefault(_file_key(file), group)) != group:
                 raise ConfigError(f"{other} and {group} would both be written to {file}: rename one of them")
     return inputs
+
+
+def _file_key(file: Path) -> str:
+    """An output path without its suffix, the same for all spellings of a file on a system that ignores case."""
+    name = str(file.with_suffix(""))
+    return unicodedata.normalize("NFC", name).casefold() if system.IGNORES_CASE else name
 
 
 def _subfolders(path: Path, roots: Sequence[Path]) -> Path:
@@ -101,9 +108,9 @@ def _is_ours(audio: Path) -> bool:
     if is_regular(record_file(audio)) or not audio.stat().st_size:
         return True
     try:
-        with soundfile.SoundFile(os.fsencode(audio)) as file:
+        with open(audio, "rb") as opened, soundfile.SoundFile(opened) as file:
             return file.software.startswith(SOFTWARE)
-    except soundfile.SoundFileError:
+    except (OSError, soundfile.SoundFileError):
         return False
 
 

@@ -1,7 +1,6 @@
 """Reads and writes records of generated sounds, `NAME.sound.json`, which hold what is needed to reproduce them."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +10,7 @@ from c2c_jax.errors import AudioError, ReportError
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.files import describe_path, is_regular, path_to_text, sha256_of, text_to_path
-from c2c_jax.io.json import read_json, read_json_as, report_missing_fields
+from c2c_jax.io.json import format_json, read_json, read_json_as, report_missing_fields
 from c2c_jax.spaces.space_id import SpaceId
 
 IMAGE_FIELDS = (  # fields that only sounds of images have
@@ -139,7 +138,7 @@ def write_record(path: Path, content: Content) -> None:
     """Writes a record atomically."""
     fields = {name: value for name, value in dataclasses.asdict(content).items() if name not in content.absent}
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        temporary.write_bytes(format_json(fields))
 
 
 def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportError]]:

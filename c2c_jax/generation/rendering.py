@@ -109,7 +109,7 @@ class Renderer:
                 path, samples = candidate_file(out, rank), audio_CS[candidate]
                 sound_defects = defects(samples)
                 for defect in sound_defects:
-                    logger.warning(f"{path} is {defect}")
+                    logger.warning("%s is %s", path, defect)
                 write_audio(path, samples, rate)
                 draw_mel_spectrogram(spectrogram_file(path), samples, rate, path.name)
                 written.append(

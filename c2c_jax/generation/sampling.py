@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from c2c_jax.errors import CheckpointError, GenerationError
+from c2c_jax.io.extras import require_extra
 from c2c_jax.io.files import path_exists
 from c2c_jax.io.json import read_json
 
@@ -19,6 +20,11 @@ MAX_PROMPT = 10_000  # characters of the negative prompt in a checkpoint's sampl
 SAMPLING_FILE = "sampling.json"  # optional file in a checkpoint's folder with its recommended settings
 MINIWORLD_CLAP, MINIWORLD_AUDIOLDM = "miniworld/clap", "miniworld/audioldm"  # checkpoints of the package
 MAX_SECONDS = 600  # of sound; memory grows quadratically, and the model was trained on ten seconds
+
+
+def require_torch() -> None:
+    """Raises MissingExtraError unless the packages that run AudioLDM are installed. Imports none of them."""
+    require_extra("torch", "generating sounds", "torch", "diffusers")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

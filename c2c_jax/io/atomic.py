@@ -3,6 +3,9 @@
 Data is first written to a hidden folder `.c2c-tmp-…` next to its target, which the writing process locks. If that
 process dies, the next write to (or `sweep` of) the parent folder removes the hidden folder and restores files that were
 moved away but not replaced.
+
+Windows refuses to replace or remove what is open: replacing waits for a short time, and a lock file is removed once it
+is released.
 """
 
 import contextlib
@@ -13,14 +16,18 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock
 
+from c2c_jax.io import system
+
 PREFIX = ".c2c-tmp-"
 LOCK = ".c2c-lock"
+REPLACE_S = 5.0  # on Windows, for which a file that another program has open is tried again
 REPLACED = ".replaced"  # inside a temporary folder: holds the old target until the new one is in place
 
 _swept: set[Path] = set()
@@ -47,7 +54,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             if temporary.is_dir() and path.is_dir():
                 _replace_folder(path, temporary, holder / REPLACED)
             else:
-                os.replace(temporary, path)
+                replace(temporary, path)
         except OSError as error:
             if error.errno is None or (error.filename and not str(error.filename).startswith(str(holder))):
                 raise
@@ -58,12 +65,24 @@ def _replace_folder(path: Path, temporary: Path, backup: Path) -> None:
     if _exchange(temporary, path):
         return
     backup.mkdir()
-    path.rename(backup / path.name)
+    replace(path, backup / path.name)
     try:
-        os.replace(temporary, path)
+        replace(temporary, path)
     except BaseException:
-        os.replace(backup / path.name, path)
+        replace(backup / path.name, path)
         raise
+
+
+def replace(source: Path, target: Path) -> None:
+    """Calls os.replace. On Windows, a path that is open, often by a virus scanner, is tried again for REPLACE_S."""
+    end = time.monotonic() + REPLACE_S
+    while True:
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            if not system.IS_WINDOWS or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def _exchange(first: Path, second: Path) -> bool:
@@ -120,6 +139,8 @@ def sweep(*folders: Path) -> None:
                         if not os.path.lexists(folder / moved.name):
                             moved.rename(folder / moved.name)
                     shutil.rmtree(holder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    holder.rmdir()  # on Windows its lock file is removed as it is released
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 def log_note(note: str) -> None:
     """Logs a note about sounds as a warning."""
-    logger.warning(f"note: {note}")
+    logger.warning("note: %s", note)
 
 
 def find_audio(folder: Path) -> list[Path]:

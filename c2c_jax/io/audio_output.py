@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 from c2c_jax.errors import GenerationError, one_line
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
+from c2c_jax.io.extras import import_transformers
 
 FORMATS = ("wav", "flac")
 SILENT_PEAK = 1e-3  # −60 dB of full scale
@@ -34,13 +34,13 @@ def write_audio(path: str | Path, samples: Float[np.ndarray, " samples"], sample
         raise GenerationError(f"{path} ends in {path.suffix or 'nothing'}: use .{' or .'.join(FORMATS)}")
     # Rounded here, because libsndfile rounds floats differently for wav and flac.
     samples_16_bit = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+    content = io.BytesIO()  # libsndfile cannot open every name on every system
     try:
+        with soundfile.SoundFile(content, "w", sample_rate, channels=1, subtype="PCM_16", format=kind.upper()) as file:
+            file.software = SOFTWARE
+            file.write(samples_16_bit)
         with atomic_write(path) as temp:
-            with soundfile.SoundFile(
-                os.fsencode(temp), "w", sample_rate, channels=1, subtype="PCM_16", format=kind.upper()
-            ) as file:
-                file.software = SOFTWARE
-                file.write(samples_16_bit)
+            temp.write_bytes(content.getvalue())
     except (OSError, soundfile.LibsndfileError) as error:
         raise GenerationError(f"{path} cannot be written ({one_line(error)}): choose another place") from error
 
@@ -62,6 +62,7 @@ def mel_spectrogram(samples: Float[np.ndarray, " samples"], sample_rate: int) ->
 
     Slaney's mel scale up to half the sample rate, centred Hann windows of 1,024 samples, hop length 160.
     """
+    import_transformers()
     from transformers.audio_utils import mel_filter_bank, power_to_db, spectrogram, window_function
 
     filters = mel_filter_bank(FFT // 2 + 1, MELS, 0.0, sample_rate / 2, sample_rate, norm="slaney", mel_scale="slaney")

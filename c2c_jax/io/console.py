@@ -1,6 +1,7 @@
 """Terminal output: log messages and progress on stderr with control characters escaped, and results on stdout."""
 
 import contextlib
+import errno
 import functools
 import io
 import logging
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from c2c_jax.io import system
 from c2c_jax.io.text import CONTROL, UNSAFE, printable
 
 
@@ -82,6 +84,12 @@ def stdout_console() -> SafeConsole:
     return SafeConsole(highlight=False, markup=False, emoji=False)
 
 
+def is_closed_pipe(error: OSError) -> bool:
+    """Whether an error means that the reader of the output has closed it. Windows reports EINVAL in some such cases."""
+    is_odd = system.IS_WINDOWS and error.errno == errno.EINVAL and error.filename is None
+    return isinstance(error, BrokenPipeError) or is_odd
+
+
 def prepare_streams() -> None:
     """Configures stdout and stderr so that any file name can be printed.
 
@@ -90,13 +98,13 @@ def prepare_streams() -> None:
     output to it is dropped.
     """
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         if type(stream) is not io.TextIOWrapper:  # a test or a notebook replaced it
             continue
         if stream.isatty():
             stream.reconfigure(errors="backslashreplace")
         else:
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+            stream.reconfigure(encoding="utf-8", errors=sys.getfilesystemencodeerrors())

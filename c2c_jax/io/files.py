@@ -9,7 +9,7 @@ import stat
 import urllib.parse
 from collections.abc import Iterator
 from io import BufferedReader
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from c2c_jax.errors import C2CError
 from c2c_jax.io.text import printable
@@ -21,6 +21,7 @@ KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+SEPARATORS = os.sep + (os.altsep or "")  # of folders in a path that a user types
 ENCODED_PREFIX = "file:"  # begins a path that is stored as percent-encoded bytes
 
 
@@ -29,22 +30,35 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
-def path_to_text(path: Path) -> str:
-    """Converts a path to UTF-8 text; `text_to_path` inverts it. A path that is not UTF-8 becomes `file:` and its
-    percent-encoded bytes."""
-    text = str(path)
+def path_to_text(path: PurePath) -> str:
+    """Converts a path to UTF-8 text with slashes on every system; `text_to_path` inverts it. A path that is not UTF-8,
+    or that has a backslash in a name, becomes `file:` and its percent-encoded bytes."""
+    text = path.as_posix()
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return ENCODED_PREFIX + urllib.parse.quote_from_bytes(os.fsencode(path))
-    return ENCODED_PREFIX + urllib.parse.quote(text) if text.startswith(ENCODED_PREFIX) else text
+        return ENCODED_PREFIX + urllib.parse.quote_from_bytes(os.fsencode(text))
+    needs_quotes = text.startswith(ENCODED_PREFIX) or "\\" in text
+    return ENCODED_PREFIX + urllib.parse.quote(text) if needs_quotes else text
 
 
 def text_to_path(text: str) -> Path:
-    """Converts a text made by `path_to_text` back to the path."""
+    """Converts a text made by `path_to_text`, on any system, back to the path. Backslashes, as in texts from elsewhere,
+    separate folders too."""
     if not text.startswith(ENCODED_PREFIX):
-        return Path(text)
-    return Path(os.fsdecode(urllib.parse.unquote_to_bytes(text.removeprefix(ENCODED_PREFIX))))
+        return Path(text.replace("\\", "/"))
+    encoded = urllib.parse.unquote_to_bytes(text.removeprefix(ENCODED_PREFIX))
+    try:
+        return Path(os.fsdecode(encoded))
+    except UnicodeDecodeError:  # on Windows, for a name from POSIX that is not UTF-8
+        return Path(encoded.decode("utf-8", "surrogateescape"))
+
+
+def stored_path(text: str, folder: Path = Path()) -> Path:  # noqa: B008
+    """A path that was written down on any system, relative to `folder`. If there is nothing at it, its backslashes
+    separate folders."""
+    path = folder / text
+    return path if path_exists(path) or "\\" not in text else folder / text.replace("\\", "/")
 
 
 def describe_path(path: Path) -> str:
@@ -75,13 +89,13 @@ def is_array(path: Path) -> bool:
 
 
 def local_path(name: str | Path, error: type[C2CError]) -> Path:
-    """Converts a name to a path and expands `~` and `~user`. Raises `error` for an unknown user and for a name that no
-    file can have."""
+    """Converts a name to a path and expands `~` and `~user`; see also `stored_path`. Raises `error` for an unknown user
+    and for a name that no file can have."""
     try:
         path = Path(name).expanduser()
         os.lstat(path)
     except FileNotFoundError:
-        return path
+        return stored_path(str(path))
     except RuntimeError:
         raise error(f"{printable(name)}: unknown user; write the home folder in full") from None
     except ValueError:
@@ -148,12 +162,14 @@ def walk(*folders: Path, include_unreadable: bool = False) -> Iterator[Path]:
     """
     paths = [path for path in folders if not os.path.isdir(path)]
     pending = [path for path in reversed(folders) if os.path.isdir(path)]
-    entered: set[tuple[int, int]] = set()
+    entered: set[object] = set()
     while pending:
         folder = pending.pop()
         try:
             status = os.stat(folder)
-            if (identity := (status.st_dev, status.st_ino)) in entered:
+            # Some drives of Windows do not number files.
+            identity = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
+            if identity in entered:
                 continue
             entered.add(identity)
             with os.scandir(folder) as entries:
@@ -179,7 +195,7 @@ def glob_paths(pattern: str) -> Iterator[Path]:
     for folder in map(Path, glob.iglob(start) if start else [""]):
         for path in walk(folder, include_unreadable=True):
             inside = path.relative_to(folder)
-            if any(part.match(rest.strip(os.sep) or "*") for part in (inside, *inside.parents)):
+            if any(part.match(rest.strip(SEPARATORS) or "*") for part in (inside, *inside.parents)):
                 yield path
 
 

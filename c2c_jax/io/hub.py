@@ -44,10 +44,10 @@ def offline_variable() -> str | None:
 def hub_files(name: str, files: Sequence[str], revision: str | None = None) -> Path:
     """The local folder with the given files of a hub repository, all of one commit.
 
-    revision: a branch, tag or commit; None: the main branch. The hub is asked for the revision's newest commit, and
-    files that its cache lacks are downloaded. If the hub does not answer within CHECK_TIMEOUT, the cached files are
-    used and a warning is logged. No request is made for a cached commit given by its 40 hexadecimal digits, or if
-    HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set.
+    revision: a branch, tag or commit; None: the main branch as it was downloaded first. No request is made if the
+    cache has the files, unless a branch or tag is named: then the hub is asked for its newest commit, and if it does
+    not answer within CHECK_TIMEOUT, the cached files are used and a warning is logged. With HF_HUB_OFFLINE or
+    TRANSFORMERS_OFFLINE, no request is ever made.
     Raises HubError if the cache lacks the files and they cannot be downloaded.
     """
 
@@ -59,7 +59,7 @@ def hub_files(name: str, files: Sequence[str], revision: str | None = None) -> P
             huggingface_hub.hf_hub_download(name, file, revision=folder.name, local_files_only=from_cache)
         return folder
 
-    return _newest(name, revision, find)
+    return _folder(name, revision, find)
 
 
 def hub_snapshot(name: str, patterns: Sequence[str], *, download: bool = True) -> Path:
@@ -77,7 +77,7 @@ def hub_snapshot(name: str, patterns: Sequence[str], *, download: bool = True) -
         )
 
     if download:
-        return _newest(name, None, find, is_complete=False)
+        return _folder(name, None, find, is_complete=False)
     if (cached := _cached(None, find)) is None:
         raise HubError("it is not in the hub's cache")
     return cached
@@ -92,16 +92,18 @@ def _cached(revision: str | None, find: Callable[[str | None, bool], Path]) -> P
         return None
 
 
-def _newest(
+def _folder(
     name: str, revision: str | None, find: Callable[[str | None, bool], Path], is_complete: bool = True
 ) -> Path:
-    """The folder of a revision's newest commit, or if the hub does not answer, of the cached one.
+    """The cached folder of a commit or of the main branch, or the folder of a branch's or tag's newest commit; see
+    `hub_files`.
 
     find: takes a revision and whether to search the cache only; returns the commit's folder. is_complete: whether a
-    folder found in the cache has all files.
+    folder found in the cache has all files; if not, the hub is always asked.
     """
     cached, variable = _cached(revision, find), offline_variable()
-    if cached is not None and (variable or (revision and _COMMIT.fullmatch(revision))):
+    is_fixed = _COMMIT.fullmatch(revision) if revision else is_complete
+    if cached is not None and (variable or is_fixed):
         return cached
     if variable:
         raise HubError(f"{variable} is set and it is not in the hub's cache")

@@ -49,8 +49,11 @@ def _of_tiff(image: TiffImageFile) -> Samples:
         raise UnsupportedSamplesError("16-bit colours in separate planes")
     if 2 in tags.get(339, ()) and max(bits) <= 8:
         raise UnsupportedSamplesError("signed samples")
-    if photometric == 6 and tags.get(259, 1) == 1 and len(bits) == 3 and tags.get(530, (2, 2)) != (1, 1):
-        raise UnsupportedSamplesError("uncompressed YCbCr pixels with subsampled colours")
+    if photometric == 6 and tags.get(259, 1) == 1 and len(bits) == 3:
+        if tags.get(530, (2, 2)) != (1, 1):
+            raise UnsupportedSamplesError("uncompressed YCbCr pixels with subsampled colours")
+        if image.mode == "RGB":
+            raise UnsupportedSamplesError("uncompressed YCbCr pixels, which Pillow decodes from version 13 on")
     is_16_bit = image.mode in MODES_16_BIT
     return Samples(
         max_grey=4095 if bits[0] == 12 else 65_535,

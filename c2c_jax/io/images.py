@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from c2c_jax.errors import ImageError
-from c2c_jax.io.files import describe_path, describe_placeholder, glob_paths, open_regular, walk
+from c2c_jax.io.files import SEPARATORS, describe_path, describe_placeholder, glob_paths, open_regular, walk
 from c2c_jax.io.formats import IMAGES, SUFFIXES, scan_files
 from c2c_jax.io.image_checks import check_file, strip_bytes
 from c2c_jax.io.image_colours import Samples, UnsupportedSamplesError, describe_samples, has_unused_alpha, to_rgb
@@ -58,7 +58,7 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
             kind, paths = "folder", [Path(argument)]
         elif kind_at == "no file" and glob.has_magic(argument):
             kind, paths = "pattern", sorted(glob_paths(argument))
-        elif kind_at == "no file" and argument.endswith(os.sep):
+        elif kind_at == "no file" and argument.endswith(tuple(SEPARATORS)):
             raise ImageError(f"the folder {argument} does not exist: pass an image file or a folder")
         else:
             files[Path(argument)] = None
@@ -71,7 +71,7 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
         files.update(dict.fromkeys(images))
         searched.update(inside)
     if skipped := scan_files(searched, "image").report():
-        logger.warning(skipped)
+        logger.warning("%s", skipped)
     return list(files)
 
 

@@ -1,7 +1,8 @@
-"""Reads JSON files with checked types and limits on size, depth and numbers. All JSON is read here."""
+"""Reads JSON files (all are read here) with checked types and limits on size, depth and numbers, and formats JSON."""
 
 import codecs
 import dataclasses
+import json
 import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -104,6 +105,11 @@ def parse_json(content: bytes | str, kind: type[T] | GenericAlias = Any) -> T:  
     return value
 
 
+def format_json(content: Any) -> bytes:
+    """Formats indented JSON as UTF-8 bytes, with a line end after it, the same on every system."""
+    return (json.dumps(content, indent=2) + "\n").encode("utf-8")
+
+
 def _depth(content: Any) -> int:
     if not isinstance(content, dict | list):
         return 0
@@ -130,4 +136,4 @@ def report_missing_fields(kind: type, content: dict[str, Any], path: Path, optio
     """Logs which fields of a dataclass are missing from the JSON object of `path`, except those in `optional`."""
     missing = [name for name, is_stated in differing_fields(kind, content) if not is_stated and name not in optional]
     if missing:
-        logger.warning(f"{path} does not state {', '.join(dict.fromkeys(missing))[:200]}")
+        logger.warning("%s does not state %s", path, ", ".join(dict.fromkeys(missing))[:200])

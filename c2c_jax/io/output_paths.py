@@ -5,10 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from c2c_jax.errors import ConfigError
-from c2c_jax.io.atomic import sweep_once
+from c2c_jax.io import system
+from c2c_jax.io.atomic import sweep_once, temporary_folder
 from c2c_jax.io.files import describe_path, is_regular
+from c2c_jax.io.names import windows_name_fault
 
 MAX_NAME, MAX_PATH = 255, 4000  # bytes that common file systems allow
+
+_tried: set[tuple[Path, int]] = set()  # folders and lengths of names that can be written
 
 
 def require_output_file(path: Path, role: str, inputs: Iterable[Path] = ()) -> None:
@@ -24,7 +28,7 @@ def require_output_file(path: Path, role: str, inputs: Iterable[Path] = ()) -> N
         raise ConfigError(f"{role} {path} is {kind}: pass a regular file")
     if kind == "a file" and any(is_regular(source) and os.path.samefile(path, source) for source in inputs):
         raise ConfigError(f"{role} {path} is one of the inputs: pass another file")
-    _require_parent(Path(os.path.realpath(path)).parent, role)
+    _require_parent(Path(os.path.realpath(path)).parent, role, path.name)
 
 
 def require_output_folder(path: Path, role: str) -> None:
@@ -44,8 +48,8 @@ def require_replaceable_folder(path: Path, role: str) -> None:
         raise ConfigError(f"{role} {path} contains the current directory: pass another folder")
 
 
-def _require_parent(folder: Path, role: str) -> None:
-    """Raises ConfigError unless `folder` is writable, or can be made if it is missing."""
+def _require_parent(folder: Path, role: str, name: str = "file") -> None:
+    """Raises ConfigError unless a file of that name can be written in `folder`, which may be missing."""
     existing = Path(os.path.abspath(folder))
     while not os.path.lexists(existing):
         existing = existing.parent
@@ -54,10 +58,20 @@ def _require_parent(folder: Path, role: str) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(f"{role}: the folder {existing} is not writable: pass another path")
     sweep_once(existing)  # removes what an interrupted command left
+    # On Windows, os.access ignores permissions, and the whole path may be too long: a write is tried.
+    if system.IS_WINDOWS and (existing, len(name)) not in _tried:
+        try:
+            with temporary_folder(existing) as temporary:
+                (temporary / name).touch()
+        except OSError as error:
+            raise ConfigError(
+                f"{role}: {existing / name} cannot be written ({error.strerror}): pass another path"
+            ) from None
+        _tried.add((existing, len(name)))
 
 
 def _require_names(path: Path, role: str) -> None:
-    """Raises ConfigError for a path that no file system allows."""
+    """Raises ConfigError for a path that no file system allows, or on Windows for a name that Windows does not."""
     if "\0" in str(path):
         raise ConfigError(f"{role} {path} contains a NUL character: pass another path")
     if len(os.fsencode(path)) > MAX_PATH:
@@ -67,3 +81,5 @@ def _require_names(path: Path, role: str) -> None:
     for name in path.parts:
         if (size := len(os.fsencode(name))) > MAX_NAME:
             raise ConfigError(f"{role}: the name {name} takes {size} bytes, {MAX_NAME} are allowed: pass another path")
+        if system.IS_WINDOWS and name != path.anchor and (fault := windows_name_fault(name)):
+            raise ConfigError(f"{role}: the name {name} {fault}: pass another path")

@@ -18,8 +18,8 @@ def bundle_folder(run: str | Path, revision: str | None = None) -> Path:
 
     run: the work directory of a run; a bundle folder; a translator of the package (`miniworld/translator`); or a hub
     repository, OWNER/NAME or OWNER/NAME@REVISION. revision: a branch, tag or commit of the hub repository; None: the
-    main branch. Files of the hub are downloaded if they are newer than those in its cache, which is used if the hub
-    does not answer; see `hub_files`.
+    main branch. Without a revision, a cached copy is used and the hub is not asked; OWNER/NAME@main gets the newest
+    version; see `hub_files`.
     Raises BundleNotFoundError if there is no bundle, BundleError for a revision of anything but a hub repository.
     """
     path = user_path(str(run))

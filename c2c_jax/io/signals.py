@@ -1,4 +1,4 @@
-"""Handles Ctrl-C, SIGTERM and SIGHUP: raises an exception in the main thread, or ends the process if that fails."""
+"""Handles signals such as Ctrl-C: raises an exception in the main thread, or ends the process if that fails."""
 
 import contextlib
 import gc
@@ -14,14 +14,20 @@ from typing import Any, NoReturn
 GRACE_S = 4.0  # for the main thread to unwind; a forced exit loses nothing, since all writes are atomic
 RETRY_S = 0.01  # after which a postponed signal is sent again
 MERGE_S = 0.5  # signals this close together count as one: a terminal and a wrapper such as make may both send it
-_WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
+# Windows sends SIGBREAK for Ctrl-Break and when a console is closed; it has no SIGHUP and sends no SIGTERM.
+_WORDS = {
+    "SIGINT": "interrupted",
+    "SIGTERM": "terminated",
+    "SIGHUP": "the terminal was closed",
+    "SIGBREAK": "interrupted",
+}
 SIGNALS = {int(getattr(signal, name)): words for name, words in _WORDS.items() if hasattr(signal, name)}
 
 _exit_lock = threading.Lock()  # held by the thread that ends the process
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised in the main thread by Ctrl-C, SIGTERM and SIGHUP within `raise_on_signals`."""
+    """Raised in the main thread by Ctrl-C, SIGTERM, SIGHUP and Ctrl-Break within `raise_on_signals`."""
 
     def __init__(self, number: int):
         super().__init__(SIGNALS[number])
@@ -30,7 +36,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def raise_on_signals(program: str, codes: Mapping[int, int] | None = None) -> Iterator[None]:
-    """Context manager in which the first Ctrl-C, SIGTERM or SIGHUP raises Interrupted in the main thread.
+    """Context manager in which the first Ctrl-C, SIGTERM, SIGHUP or Ctrl-Break raises Interrupted in the main thread.
 
     A second signal ends the process at once, with one line on stderr. So does the first one if the main thread is still
     inside after GRACE_S seconds: Python raises nothing during compiled code, and a library may swallow the exception.

@@ -75,7 +75,7 @@ def show(out: Path, split: str, count: int, seed: int) -> list[Path]:
     with atomic_write(sheet) as temp:
         contact_sheet(previews).save(temp)
     with atomic_write(page) as temp:
-        temp.write_text(render_page(previews, split, seed), encoding="utf-8")
+        temp.write_text(render_page(previews, split, seed), encoding="utf-8", newline="\n")
     return [sheet, page]
 
 

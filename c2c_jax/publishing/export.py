@@ -7,6 +7,7 @@ import safetensors
 
 from c2c_jax.errors import BundleError, ConfigError, ExportError, one_line
 from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
+from c2c_jax.io.extras import require_extra
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.json import read_json
 from c2c_jax.io.output_paths import require_replaceable_folder
@@ -14,11 +15,11 @@ from c2c_jax.io.resolve import bundle_folder
 from c2c_jax.publishing.card import LIBRARY, model_card
 from c2c_jax.publishing.hub import require_access, upload
 from c2c_jax.publishing.names import without_local_paths
-from c2c_jax.publishing.onnx import require_onnx, write_onnx
 from c2c_jax.translator.bundle import Bundle, load_bundle, write_files
 from c2c_jax.translator.kinds import TORCH_KINDS
 
 FILES = {"config.json", "model.safetensors", "README.md"}
+ONNX_PACKAGES = "torch", "onnx", "onnxscript", "onnxruntime"
 MAX_CARD = 2**16  # bytes at the start of a README.md that are searched for its front matter
 EXPORT_FILES = {*FILES, "model.onnx", "model_from_image.onnx"}
 
@@ -30,7 +31,7 @@ def publish(
 
     run: see `bundle_folder`. private: whether the repository is private. onnx: whether to write ONNX files too.
     Nothing is written until all checks have passed.
-    Raises ConfigError, BundleError, CheckpointError or ExportError.
+    Raises ConfigError, BundleError, CheckpointError, ExportError or MissingExtraError.
     """
     if out is None and push is None:
         raise ConfigError("nowhere to export to: pass --out DIR, --push NAME or both")
@@ -40,10 +41,10 @@ def publish(
     if out is not None:
         require_replaceable_folder(out, "--out")
         _require_free(out)
+    if onnx:
+        require_extra("onnx", "exporting to ONNX", *ONNX_PACKAGES)
     if push is not None:
         require_access(push)
-    if onnx:
-        require_onnx()
     bundle = load_bundle(folder)
     if out is None:
         return [push_bundle(bundle, str(push), origin=str(folder), private=private, onnx=onnx)]
@@ -80,9 +81,13 @@ def write_export(out: Path, bundle: Bundle, *, origin: str, name: str, onnx: boo
         with atomic_write(out) as temp:
             temp.mkdir()
             write_files(temp, published)
-            graphs = write_onnx(temp) if onnx else []
+            graphs: list[Path] = []
+            if onnx:
+                from c2c_jax.publishing.onnx import write_onnx  # imports torch
+
+                graphs = write_onnx(temp)
             card = model_card(published, name, [graph.name for graph in graphs])
-            (temp / "README.md").write_text(card, encoding="utf-8")
+            (temp / "README.md").write_text(card, encoding="utf-8", newline="\n")
     except (OSError, safetensors.SafetensorError) as error:
         raise ExportError(f"{out} could not be written ({one_line(error)}); free disk space and start again") from error
 

@@ -2,15 +2,16 @@
 
 import dataclasses
 import re
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from c2c_jax.data.captions import open_sources
 from c2c_jax.errors import CaptionError
 from c2c_jax.io.files import describe_path
+from c2c_jax.io.names import last_component, split_name, split_suffix
 from c2c_jax.translator.bundle import Bundle
 
-_IS_PATH = re.compile(r"~|\.{0,2}/|\.{1,2}$|\w+://")  # start of a local path or an address
+_IS_PATH = re.compile(r"~|\.{0,2}[/\\]|\.{1,2}$|\w+://|[A-Za-z]:[/\\]")  # start of a local path or an address
 
 
 def without_local_paths(bundle: Bundle) -> Bundle:
@@ -34,10 +35,10 @@ def public_name(name: str) -> str:
     """A space's name for publishing: a hub name, or the last component of a folder, with its `:SUBFOLDER`."""
     if hub_name(name):
         return name
-    base, colon, subfolder = name.rpartition(":")
-    if not colon or subfolder.startswith("//"):  # gs://BUCKET/FOLDER
+    base, subfolder = split_suffix(name)
+    if base == name or subfolder.startswith("//"):  # gs://BUCKET/FOLDER
         return _last_component(name)
-    return _last_component(base) + colon + subfolder
+    return f"{_last_component(base)}:{subfolder}"
 
 
 def public_caption_spec(spec: str) -> str:
@@ -48,7 +49,7 @@ def public_caption_spec(spec: str) -> str:
         try:
             paths = open_sources(part)[0].places
         except CaptionError:  # the kind is not registered here
-            paths = tuple(text for text in name.split(":") if _IS_PATH.match(text))
+            paths = tuple(text for text in split_name(name) if _IS_PATH.match(text))
         for path in paths:
             name = name.replace(path, _last_component(path), 1)
         parts.append(kind + colon + name)
@@ -73,5 +74,5 @@ def _public(value: Any, field: str = "") -> Any:
 
 def _last_component(path: str) -> str:
     """The last component of a path; for paths such as `.`, of the folder they refer to."""
-    last = PurePath(path).name
+    last = last_component(path)
     return last if last not in ("", "..") else Path(path).expanduser().resolve().name

@@ -1,6 +1,5 @@
 """Exports the translator to ONNX through torch, and checks the result in onnxruntime."""
 
-import importlib.util
 import logging
 import warnings
 from pathlib import Path
@@ -9,10 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from c2c_jax.errors import ConfigError, ExportError
+from c2c_jax.errors import ExportError
 from c2c_jax.torch import Translator
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 GRAPH_BYTES = 2**31 - 1  # maximum size of an ONNX file
 TOLERANCE = 1e-5  # maximum difference from the torch translator, relative to the largest output or to 1
 
@@ -31,13 +29,6 @@ class FromImage(torch.nn.Module):
         """Translates image vectors [B, S] to target vectors [B, E]: one tensor for each name in `outputs`."""
         target = self.translator.from_image(source)
         return target if len(self.outputs) == 1 else (target, self.translator.from_image(source, output_mean="audio"))
-
-
-def require_onnx() -> None:
-    """Raises ConfigError if a package for the export is not installed."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"--onnx needs {', '.join(missing)}: pip install 'c2c_jax[onnx]'")
 
 
 def write_onnx(folder: Path) -> list[Path]:

@@ -64,9 +64,11 @@ class ImagePreprocessor(Preprocessor):
     image_std: Deviation | Annotated[list[Deviation], ThreeValues] = dataclasses.field(
         default_factory=lambda: [0.26862954, 0.26130258, 0.27577711]
     )
-    do_pad: Literal[False] = False
+    do_pad: bool = False
 
     def __post_init__(self) -> None:
+        if self.do_pad:
+            raise ValueError("its do_pad is true: expected false, as CLIP's image processors do not pad")
         if self.do_resize and set(self._edges) not in SIZES:
             known = "; ".join(" and ".join(sorted(names)) for names in SIZES)
             raise ValueError(f"its size has {', '.join(sorted(self._edges)) or 'nothing'}: expected {known}")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image
 from c2c_jax.errors import CheckpointError
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.images import to_image
+from c2c_jax.io.json import format_json
 from c2c_jax.spaces.audio_preprocessing import AudioPreprocessor
 from c2c_jax.spaces.devices import tower_options
 from c2c_jax.spaces.image_preprocessing import ImagePreprocessor
@@ -209,7 +209,7 @@ class Space:
         with atomic_write(folder) as temporary:
             temporary.mkdir()
             for file, content in contents.items():
-                (temporary / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+                (temporary / file).write_bytes(format_json(content))
             if self.tokenizer is not None:
                 self.tokenizer.save_pretrained(temporary)
             tensors = unfill(self.model, format.table, format.config(self.config))

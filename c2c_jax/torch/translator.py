@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch.nn import functional
 
 from c2c_jax.errors import BundleError, one_line
@@ -338,7 +338,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if placeholder := describe_placeholder(file.read(256)):
             raise BundleError(f"{path} {placeholder}; fetch it again")
     try:
-        tensors = load_file(path)
+        tensors = load(path.read_bytes())  # a mapped file could not be replaced on Windows
     except SafetensorError as error:
         raise BundleError(f"{path} is not a whole safetensors file ({error}); fetch it again") from None
     if invalid := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):

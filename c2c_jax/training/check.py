@@ -1,7 +1,6 @@
 """Checks a config before anything is read or compiled, and adapts it to the number of captions."""
 
 import dataclasses
-import importlib.util
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import jax
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, check_fields
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
+from c2c_jax.io.extras import require_extra
 from c2c_jax.training.objectives import OBJECTIVES, build_objective, parse_objective
 from c2c_jax.translator.kinds import TranslatorSpec, kind_named
 
@@ -17,7 +17,7 @@ MAX_STEPS = 2**31 - 1  # steps are counted in 32 bits
 
 def check(config: Config) -> Config:
     """Checks a config and fills in the default settings of its translator and objective. Raises ConfigError if it
-    cannot run on any store."""
+    cannot run on any store, and MissingExtraError if it needs a package that is not installed."""
     check_fields(config)
     objective = build_objective(config.objective.kind, config.objective.settings).settings
     translator = build_spec(config, 1, 1)
@@ -31,9 +31,8 @@ def check(config: Config) -> Config:
         ("tensorboard", config.log.tensorboard, "tensorboardX"),
         ("wandb", config.log.wandb, "wandb"),
     ):
-        package = importlib.util.find_spec(module) if is_enabled else None
-        if is_enabled and (package is None or package.origin is None):  # a folder of that name is not a package
-            raise ConfigError(f"config.log.{field} needs {module}, which is not installed: pip install {module}")
+        if is_enabled:
+            require_extra("log", f"config.log.{field}", module)
     return dataclasses.replace(
         config,
         translator=dataclasses.replace(config.translator, settings=dataclasses.asdict(translator.settings)),

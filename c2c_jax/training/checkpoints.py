@@ -2,8 +2,8 @@
 
 import contextlib
 import dataclasses
+import errno
 import glob
-import json
 import logging
 import os
 import shutil
@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 from c2c_jax.errors import TrainingError, one_line
 from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
 from c2c_jax.io.files import is_regular, sha256_of
-from c2c_jax.io.json import read_json_as
+from c2c_jax.io.json import format_json, read_json_as
 from c2c_jax.training.step import TrainState, on_any_process
 
 KEPT = 2
@@ -135,13 +135,15 @@ def _require_space(folder: Path, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         with temporary_folder(folder) as holder, open(holder / "space", "wb") as file:
             os.posix_fallocate(file.fileno(), 0, size)
+    elif shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _write_files(folder: Path) -> None:
-    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if is_regular(path)}
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if is_regular(path)}
     records = {name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for name, path in files.items()}
     with atomic_write(folder / FILES) as temporary:
-        temporary.write_text(json.dumps({"files": records}, indent=2) + "\n", encoding="utf-8")
+        temporary.write_bytes(format_json({"files": records}))
 
 
 def _check_files(folder: Path) -> None:
@@ -164,7 +166,8 @@ def _check_files(folder: Path) -> None:
 def _path_without_pattern(folder: Path) -> Iterator[Path]:
     """A path to a folder that orbax does not interpret as a pattern: a symbolic link if the folder's own path contains
     `*`, `?`, `[` or a backslash."""
-    if glob.escape(str(folder)) == str(folder) and "\\" not in str(folder):
+    name = folder.as_posix()  # on Windows a backslash separates folders
+    if glob.escape(name) == name and "\\" not in name:
         yield folder
         return
     folder.mkdir(parents=True, exist_ok=True)

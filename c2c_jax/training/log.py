@@ -19,7 +19,7 @@ from c2c_jax.errors import BundleError, CheckpointError, ConfigError, TrainingEr
 from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import describe_path
-from c2c_jax.io.json import read_json, read_json_lines
+from c2c_jax.io.json import format_json, read_json, read_json_lines
 from c2c_jax.io.progress import time_left
 from c2c_jax.old_names import upgraded
 from c2c_jax.training.trackers import Trackers
@@ -106,10 +106,11 @@ class RunLog:
             self.best = load_bundle(workdir / "bundle")
         if self.writes:
             with atomic_write(workdir / "config.json") as temporary:
-                temporary.write_text(json.dumps(dataclasses.asdict(self.config), indent=2) + "\n", encoding="utf-8")
+                temporary.write_bytes(format_json(dataclasses.asdict(self.config)))
             if self.history or describe_path(metrics) != "no file":
                 with atomic_write(metrics) as temporary:
-                    temporary.write_text("".join(json.dumps(e) + "\n" for e in self.history), encoding="utf-8")
+                    lines = "".join(json.dumps(entry) + "\n" for entry in self.history)
+                    temporary.write_text(lines, encoding="utf-8", newline="\n")
             self.trackers = Trackers(workdir, self.config, step)
 
     def info(self, line: str) -> None:
@@ -192,7 +193,7 @@ class RunLog:
         entry = {"step": self.step, "phase": phase, **values}
         self.history.append(entry)
         if self.workdir and self.writes:
-            with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
+            with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps(entry) + "\n")
         if self.trackers:
             self.trackers.write(self.step, phase, {name: value for name, value in values.items() if name != "step"})

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,7 @@ from c2c_jax.data.store import Plan, Store
 from c2c_jax.errors import ConfigError, TrainingError
 from c2c_jax.io.atomic import atomic_write, exclusive_lock
 from c2c_jax.io.files import describe_path
-from c2c_jax.io.json import read_json, read_json_as
+from c2c_jax.io.json import format_json, read_json, read_json_as
 
 RUN_STATE = "run_state.json"  # in the work directory
 OLD_RUN_STATE = "rows.json"  # its name in version 0.1, whose field `feed` is now `loader`
@@ -67,7 +66,7 @@ def start_or_resume(workdir: Path, store: Store, loader: str) -> RunState:
     if before is None:
         if jax.process_index() == 0:
             with atomic_write(workdir / RUN_STATE) as temporary:
-                temporary.write_text(json.dumps(dataclasses.asdict(now), indent=2) + "\n", encoding="utf-8")
+                temporary.write_bytes(format_json(dataclasses.asdict(now)))
         return now
     changed = [
         f"{name} {value!s:.80}, now {getattr(now, name)}"

@@ -6,7 +6,6 @@ float16, whose settings are "memory" in `config.json`.
 """
 
 import dataclasses
-import json
 import re
 import shutil
 from pathlib import Path
@@ -22,7 +21,7 @@ from flax import nnx
 from c2c_jax.config import Config
 from c2c_jax.errors import BundleError, ConfigError, one_line
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.json import read_json
+from c2c_jax.io.json import format_json, read_json
 from c2c_jax.io.tensors import read_safetensors
 from c2c_jax.old_names import upgraded
 from c2c_jax.spaces.space_id import SpaceId
@@ -150,7 +149,7 @@ def write_files(folder: Path, bundle: Bundle) -> None:
     if bundle.memory is not None:
         config["memory"] = bundle.memory.settings
         tensors[_MEMORY_KEY] = np.ascontiguousarray(bundle.memory.source)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "config.json").write_bytes(format_json(config))
     _write_tensors(folder / "model.safetensors", tensors, bundle.means)
 
 

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from c2c_jax.errors import AbsentError, CheckpointError, ConfigError
 from c2c_jax.io.files import sha256_of
-from c2c_jax.io.tensors import open_torch, to_numpy
+from c2c_jax.io.torch_files import open_torch
 from c2c_jax.spaces.space import identify
 from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.spaces.weights.rules import WeightTable, embedding, fill, ignored_keys, linear, norm, split_projections
@@ -115,16 +114,17 @@ def import_checkpoint(
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Reads a pickled state dict without running code, and removes torch.nn.DataParallel's prefix `module.`. Raises
     CheckpointError unless all tensors are finite float32."""
-    tensors = open_torch(path)
-    for key, tensor in tensors.items():
-        if tensor.dtype != torch.float32:
-            raise CheckpointError(f"{path}: {key} is {tensor.dtype}; expected float32: save it with .float()")
-        if not tensor.isfinite().all():
+    stored, tensors = open_torch(path), {}
+    for key, tensor in stored.items():
+        if tensor.dtype != np.float32:
+            raise CheckpointError(f"{path}: {key} is torch.{tensor.dtype}; expected float32: save it with .float()")
+        values = tensor.read()
+        if not np.isfinite(values).all():
             raise CheckpointError(f"{path}: {key} contains NaN or inf: the file is corrupt or its training diverged")
-    stripped = {key.removeprefix("module."): to_numpy(tensor) for key, tensor in tensors.items()}
-    if len(stripped) < len(tensors):
+        tensors[key.removeprefix("module.")] = values
+    if len(tensors) < len(stored):
         raise CheckpointError(f"{path} has tensors both with and without the prefix 'module.'")
-    return stripped
+    return tensors
 
 
 def _kind(tensors: Mapping[str, np.ndarray], requested: str | None, path: Path) -> str:

@@ -3,7 +3,6 @@
 import argparse
 import io
 import json
-import ntpath
 import os
 import subprocess
 import sys
@@ -111,10 +110,9 @@ def test_misuse(flags, message, tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_split_at_the_preset(monkeypatch):
+def test_split_at_the_preset():
     assert recipe.split_preset("mlp") == ["mlp"]
     assert recipe.split_preset("configs/mlp.py:gcc:x") == ["configs/mlp.py", "gcc:x"]
-    monkeypatch.setattr("os.path.splitdrive", ntpath.splitdrive)
     assert recipe.split_preset("C:\\own\\mlp.py:gcc") == ["C:\\own\\mlp.py", "gcc"]
     assert recipe.split_preset("C:\\own\\mlp.py") == ["C:\\own\\mlp.py"]
 

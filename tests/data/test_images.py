@@ -116,14 +116,14 @@ def test_vectors_of_the_mini_world_are_kept(tmp_path, monkeypatch):
     expected = load_space("miniworld/clip").encode_images([image_at("train", 5)])
     np.testing.assert_allclose(vectors_PS[5], expected[0], atol=1e-5)
     calls = []
-    encode = Space.encode_pixels
-    monkeypatch.setattr(Space, "encode_pixels", lambda *args, **more: calls.append(1) or encode(*args, **more))
+    encode = Space.encode_images
+    monkeypatch.setattr(Space, "encode_images", lambda *args, **more: calls.append(1) or encode(*args, **more))
     np.testing.assert_array_equal(image_vectors(config, "miniworld/clip", tmp_path), vectors_PS)
     assert not calls and (tmp_path / CACHE).is_file()
     assert len(image_vectors(ImagesConfig(files="miniworld:70"), "miniworld/clip", tmp_path)) == 70 and calls
 
 
-def test_vectors_of_files(tmp_path, capsys, monkeypatch):
+def test_vectors_of_files(tmp_path, caplog, monkeypatch):
     folder = tmp_path / "pictures"
     folder.mkdir()
     for index in range(64):
@@ -131,7 +131,7 @@ def test_vectors_of_files(tmp_path, capsys, monkeypatch):
     (folder / "20.png").write_bytes(b"none")
     with pytest.raises(ImageError, match="has 63 readable images; pass 64 or more"):
         image_vectors(ImagesConfig(files=str(folder)), "miniworld/clip", tmp_path)
-    assert "left out" in capsys.readouterr().err
+    assert "left out" in caplog.text
     image_at("test", 20).save(folder / "20.png")
     monkeypatch.setenv("HOME", str(tmp_path))
     vectors_PS = image_vectors(ImagesConfig(files="~/pictures"), "miniworld/clip", tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from c2c_jax.cli.recipe import read_config
 from c2c_jax.data import sources
 from c2c_jax.data.caption_files import Csv, Tsv, Txt
 from c2c_jax.data.captions import CaptionStream, open_sources
-from c2c_jax.errors import CaptionError
+from c2c_jax.errors import CaptionError, MissingExtraError
 from c2c_jax.publishing.names import public_caption_spec
 from tests.data.test_captions import ROOT, message_of, opened, texts_of, write
 
@@ -178,6 +179,16 @@ def test_hugging_face_misuse(tmp_path):
     with pytest.raises(CaptionError, match="write hf:NAME"):
         open_sources("hf:nlphuji/flickr30k:test")
     assert message_of(f"hf:{tmp_path / 'none'}:train:caption").startswith("hf:")
+
+
+@pytest.mark.parametrize(("kind", "package"), [("hf", "datasets"), ("tfds", "tensorflow_datasets")])
+def test_a_missing_library_is_named_with_its_extra(kind, package, monkeypatch):
+    (source,) = open_sources(f"{kind}:coco:train:text")
+    monkeypatch.setitem(sys.modules, package, None)
+    message = rf"^{kind}:coco:train:text needs {package}, .*: pip install 'c2c_jax\[{kind}\]'$"
+    for read in (source.stamp, lambda: list(source.rows()), lambda: require_captions(source.spec)):
+        with pytest.raises(MissingExtraError, match=message):
+            read()
 
 
 def test_a_kind_of_ones_own(tmp_path, monkeypatch):

@@ -127,3 +127,19 @@ def test_a_folder_that_may_not_be_read(tmp_path):
     (tmp_path / "in").mkdir(mode=0)
     assert not list(walk(tmp_path))
     assert list(walk(tmp_path, include_unreadable=True)) == [tmp_path / "in"]
+
+
+def test_a_walk_of_a_drive_that_does_not_number_files(tmp_path, monkeypatch):
+    for name in ("a/1", "b/2"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "again").symlink_to("..")
+    stat = os.stat
+
+    def without_number(path, **options):
+        fields = list(stat(path, **options))
+        fields[1] = 0
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "stat", without_number)
+    assert list(walk(tmp_path)) == [tmp_path / "a" / "1", tmp_path / "b" / "2"]

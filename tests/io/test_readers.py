@@ -16,8 +16,8 @@ READERS = {
     "np.load": {"io/arrays.py"},
     "torch.load": {"io/tensors.py"},
     "safetensors.safe_open": {"io/tensors.py"},
-    # behind checks of the same file
-    "safetensors.torch.load_file": {"generation/checkpoint.py", "torch/translator.py"},
+    "safetensors.torch.load_file": {"generation/checkpoint.py"},  # behind checks of the same file
+    "safetensors.torch.load": {"torch/translator.py"},
     "Image.open": {"io/images.py"},
     # Of sounds that are written here; others are read by the subclass in io/audio.py.
     "soundfile.SoundFile": {"generation/plan.py", "io/audio_output.py"},

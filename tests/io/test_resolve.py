@@ -102,24 +102,26 @@ def test_every_verb_reports_a_missing_bundle(arguments, run, capsys, monkeypatch
 
 
 def test_cached_version(hub, run, monkeypatch, caplog):
-    """One request asks whether it is the newest; none is made offline or for a commit."""
+    """It is used without a request; only for a branch or tag is the hub asked whether there is a newer one."""
     folder = bundle_folder("me/published")
     assert (folder / "model.safetensors").read_bytes() == (run / "bundle" / "model.safetensors").read_bytes()
     hub.requests.clear()
-    assert bundle_folder("me/published") == folder and hub.requests == ["/api/models/me/published"]
+    assert bundle_folder("me/published") == folder and hub.requests == []
+    assert bundle_folder("me/published@main") == folder
+    assert hub.requests == ["/api/models/me/published/revision/main"]
     hub.requests.clear()
     assert bundle_folder(f"me/published@{folder.name}") == bundle_folder("me/published", folder.name) == folder
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert bundle_folder("me/published") == folder and hub.requests == [] and caplog.messages == []
+    assert bundle_folder("me/published@main") == folder and hub.requests == [] and caplog.messages == []
 
 
 def test_cached_version_without_an_answer(hub, monkeypatch, caplog):
     folder = bundle_folder("me/published")
     hub.answers.clear()
     monkeypatch.setattr("c2c_jax.io.hub.CHECK_TIMEOUT", 0.1)
-    assert bundle_folder("me/published") == folder
+    assert bundle_folder("me/published@main") == folder
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    assert bundle_folder("me/published") == bundle_folder("me/published") == folder
+    assert bundle_folder("me/published@main") == bundle_folder("me/published@main") == folder
     slow, refused = caplog.messages  # once for each reason
     assert "me/published: cannot ask the hub for a newer version (ReadTimeout" in slow
     assert "(ConnectError" in refused and refused.endswith("using the cached one")
@@ -127,11 +129,12 @@ def test_cached_version_without_an_answer(hub, monkeypatch, caplog):
 
 
 def test_versions(hub, run):
-    """A later push is found by name; earlier versions by commit and tag."""
+    """A later push is found by its branch; earlier versions by commit and tag."""
     first = bundle_folder("me/published")
     save_bundle(run / "bundle", random_bundle(spec("linear", 8, 8)))
     assert main(["export", str(run), "--push", "me/published"]) == 0
-    second = bundle_folder("me/published")
+    assert bundle_folder("me/published") == first
+    second = bundle_folder("me/published@main")
     assert [load_bundle(folder).spec.kind for folder in (first, second)] == ["mlp", "linear"]
     hub.tags["me/published", "v1"] = first.name
     assert bundle_folder("me/published@v1") == bundle_folder("me/published", "v1") == first
@@ -222,7 +225,7 @@ def test_verbs_accept_pushed_translators(hub, monkeypatch, capsys, tmp_path):
 
 
 def test_whole_checkpoints(hub, clip_folder, monkeypatch, caplog):
-    """Like bundles: a new version is found, and the cached one is used if the hub does not answer."""
+    """A new version is found, and the cached one is used if the hub does not answer."""
     hub.repositories["me/clip"] = False
     hub.files["me/clip"] = {path.name: path.read_bytes() for path in clip_folder.iterdir()}
     folder = checkpoint_folder("me/clip")

@@ -11,8 +11,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from c2c_jax.errors import ConfigError, ExportError
+from c2c_jax.errors import ExportError, MissingExtraError
 from c2c_jax.publishing import onnx
+from c2c_jax.publishing.export import publish
 from c2c_jax.torch import Translator
 from c2c_jax.torch.translator import ModalityMeans
 from c2c_jax.translator.kinds import KINDS
@@ -95,7 +96,11 @@ def test_onnx_with_wrong_results_is_an_error(tmp_path, monkeypatch):
         onnx.write_onnx(tmp_path)
 
 
-def test_missing_extra(monkeypatch):
+def test_missing_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ConfigError, match=r"--onnx needs onnxruntime: pip install 'c2c_jax\[onnx\]'"):
-        onnx.require_onnx()
+    (tmp_path / "bundle").mkdir()
+    written(tmp_path / "bundle", "linear")
+    message = r"exporting to ONNX needs onnxruntime, which is not installed: pip install 'c2c_jax\[onnx\]'"
+    with pytest.raises(MissingExtraError, match=message):
+        publish(tmp_path / "bundle", out=tmp_path / "export", onnx=True)
+    assert not (tmp_path / "export").exists()

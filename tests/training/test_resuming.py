@@ -77,14 +77,15 @@ def test_fields_of_other_types_in_the_run_state(run, store, tmp_path, field, val
         '{"step": -1, "phase": "train", "loss": 1.0}', "[" * 100_000, '{"step": ' + "1" * 5000 + "}",
     ],
 )  # fmt: skip
-def test_damaged_lines_of_metrics(run, tmp_path, line, capsys):
+def test_damaged_lines_of_metrics(run, tmp_path, line, caplog):
     good = lines(run)
     whole = (run / "metrics.jsonl").read_text()
     (tmp_path / "metrics.jsonl").write_text(f"{whole}{line}\n{whole}")
     assert read_entries(tmp_path / "metrics.jsonl") == good
-    assert f"metrics.jsonl: line {len(good) + 1} cannot be read" in capsys.readouterr().err
+    assert f"metrics.jsonl: line {len(good) + 1} cannot be read" in caplog.text
+    caplog.clear()
     (tmp_path / "metrics.jsonl").write_text(f"{whole}{line}")  # its end is missing: it was being written
-    assert read_entries(tmp_path / "metrics.jsonl") == good and not capsys.readouterr().err
+    assert read_entries(tmp_path / "metrics.jsonl") == good and not caplog.text
     (tmp_path / "metrics.jsonl").unlink()
     os.mkfifo(tmp_path / "metrics.jsonl")
     with pytest.raises(TrainingError, match="found a named pipe"):
@@ -130,7 +131,7 @@ def test_unusual_work_directories(store, longer, tmp_path, name):
 
 
 @pytest.mark.slow
-def test_damaged_checkpoints_never_reach_orbax(run, longer, store, tmp_path, capfd):
+def test_damaged_checkpoints_never_reach_orbax(run, longer, store, tmp_path, capfd, caplog):
     """Damages each file of the newest checkpoint in turn. Orbax would print tracebacks on stderr."""
     names = [path.relative_to(run / "checkpoints" / "20") for path in (run / "checkpoints" / "20").rglob("*")]
     names = [name for name in names if (run / "checkpoints" / "20" / name).is_file()]
@@ -143,10 +144,10 @@ def test_damaged_checkpoints_never_reach_orbax(run, longer, store, tmp_path, cap
         else:
             file.write_bytes(file.read_bytes()[:-1] + b"\x00")
         capfd.readouterr()
+        caplog.clear()
         train(small(), store, workdir)
-        shown = capfd.readouterr().err
-        assert "Traceback" not in shown
-        assert "resuming at step 10" in shown, (name, shown)
+        assert "Traceback" not in capfd.readouterr().err
+        assert "resuming at step 10" in caplog.text, (name, caplog.text)
         assert_equal(weights(workdir), weights(longer))
 
 
@@ -225,15 +226,15 @@ def test_a_run_with_fewer_steps_than_it_has_done(store, tmp_path):
     assert (tmp_path / "config.json").read_bytes() == before
 
 
-def test_what_a_killed_process_left_is_removed(store, tmp_path, capsys):
+def test_what_a_killed_process_left_is_removed(store, tmp_path, caplog):
     """A checkpoint without its checksums was not written to its end: the run resumes from the one before."""
     train(small(), store, tmp_path / "first")
     run = Path(shutil.copytree(tmp_path / "first", tmp_path / "run"))
     (run / "checkpoints" / "30" / "files.json").unlink()
     (run / "checkpoints" / ".c2c-tmp-abc").mkdir()
-    capsys.readouterr()
+    caplog.clear()
     train(small(), store, run)
-    shown = capsys.readouterr().err
+    shown = caplog.text
     removed = f"{run / 'checkpoints' / '30'} was not written completely: removed"
     assert "resuming at step 20" in shown and removed in shown
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"20", "30"}

@@ -16,7 +16,6 @@ from PIL import Image
 from c2c_jax.config import (
     Config,
     DataConfig,
-    LogConfig,
     MemoryConfig,
     ObjectiveConfig,
     OptimizerConfig,
@@ -27,6 +26,7 @@ from c2c_jax.errors import BundleError, ConfigError, TrainingError
 from c2c_jax.training import check as checks
 from c2c_jax.training import loader as loaders
 from c2c_jax.training import train as program
+from c2c_jax.training.curves import score_table
 from c2c_jax.training.log import RunLog
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
@@ -61,9 +61,9 @@ def assert_equal(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray])
         np.testing.assert_array_equal(actual[key], expected[key], err_msg=key)
 
 
-def test_run_learns_and_writes_all_files(store, tmp_path, capsys):
+def test_run_learns_and_writes_all_files(store, tmp_path, caplog):
     config = small(epochs=20, optimizer=OptimizerConfig(learning_rate=3e-3))
-    assert train(config, store, tmp_path)
+    result = train(config, store, tmp_path)
     entries = lines(tmp_path)
     training = [line for line in entries if line["phase"] == "train"]
     validation = [line for line in entries if line["phase"] == "validation"]
@@ -78,9 +78,10 @@ def test_run_learns_and_writes_all_files(store, tmp_path, capsys):
     bundle = load_bundle(tmp_path / "bundle")
     assert (bundle.source, bundle.target) == (store.plan.source, store.plan.target)
     assert bundle.metrics == {name: value for name, value in best.items() if name != "phase"}
-    shown = capsys.readouterr().err
-    assert "training for 200 steps: mlp, 400 captions, on 4 cpu device(s), resident" in shown
-    assert f"kept, step {best['step']}" in shown and f"{best['recall@10']:.4g}" in shown
+    assert result.history == entries and result.bundle.metrics == bundle.metrics
+    assert "training for 200 steps: mlp, 400 captions, on 4 cpu device(s), resident" in caplog.text
+    kept = score_table(bundle.metrics, validation[-1]).columns[1]
+    assert kept.header == f"kept, step {best['step']:,}" and f"{best['recall@10']:.4g}" in kept.cells
     with Image.open(tmp_path / "curves.png") as curves:
         assert curves.size == (1200, 480) and len(curves.convert("L").getcolors()) > 20
 
@@ -130,7 +131,7 @@ def test_finished_run_started_again_changes_nothing(store, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "changed"])
-def test_damaged_checkpoint_is_moved_and_the_previous_one_restored(store, tmp_path, capsys, damage):
+def test_damaged_checkpoint_is_moved_and_the_previous_one_restored(store, tmp_path, caplog, damage):
     train(small(), store, tmp_path / "first")
     before = weights(tmp_path / "first")
     run = Path(shutil.copytree(tmp_path / "first", tmp_path / "run"))  # what lay at the first path is cached in memory
@@ -144,9 +145,9 @@ def test_damaged_checkpoint_is_moved_and_the_previous_one_restored(store, tmp_pa
         file = max(newest.glob("state/**/d/*"), key=lambda path: path.stat().st_size)
         content = file.read_bytes()
         file.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
-    capsys.readouterr()
+    caplog.clear()
     train(small(), store, run)
-    shown = capsys.readouterr().err
+    shown = caplog.text
     assert f"checkpoint {newest} is damaged" in shown and "resuming at step 20" in shown
     assert (run / "checkpoints-damaged" / "30").is_dir()
     assert_equal(weights(run), before)
@@ -205,7 +206,7 @@ def test_non_finite_loss_stops_the_run_after_a_good_checkpoint(store, tmp_path, 
 def test_non_finite_weights_are_never_saved(store, tmp_path, any_learning_rate):
     """A single step whose loss is finite and whose update is not."""
     config = small(batch_size=400, epochs=1, checkpoint_every=1, optimizer=OptimizerConfig(learning_rate=1e38))
-    with pytest.raises(TrainingError, match="norm is (inf|nan) at step 1; none is saved"):
+    with pytest.raises(TrainingError, match="norm is (inf|nan) at step 1; no checkpoint is saved"):
         train(config, store, tmp_path)
     assert not (tmp_path / "bundle").exists()
 
@@ -219,27 +220,28 @@ def test_another_store_in_the_same_work_directory(store, tmp_path):
     assert_equal(weights(tmp_path / "run"), before)
 
 
-def test_resumed_run_keeps_its_loader(store, tmp_path, monkeypatch, capsys):
+def test_resumed_run_keeps_its_loader(store, tmp_path, monkeypatch, caplog):
     """Regardless of the free memory when it resumes, because the loaders' orders differ."""
     train(small(epochs=4), store, tmp_path / "unbroken")
     train(small(epochs=2), store, tmp_path / "run")
     monkeypatch.setattr(loaders, "free_memory", lambda device: 1.0)
-    capsys.readouterr()
+    caplog.clear()
     train(small(epochs=4), store, tmp_path / "run")
-    assert "resident" in capsys.readouterr().err
+    assert "resident" in caplog.text
     assert_equal(weights(tmp_path / "run"), weights(tmp_path / "unbroken"))
+    caplog.clear()
     train(small(epochs=2), store, tmp_path / "other")
-    assert "streamed" in capsys.readouterr().err
+    assert "streamed" in caplog.text
 
 
-def test_another_number_of_devices_is_reported(store, tmp_path, capsys):
+def test_another_number_of_devices_is_reported(store, tmp_path, caplog):
     train(small(epochs=1), store, tmp_path)
     state = json.loads((tmp_path / "run_state.json").read_text())
     assert state["devices"] == 4
     (tmp_path / "run_state.json").write_text(json.dumps({**state, "devices": 8}))
-    assert "started on" not in capsys.readouterr().err
+    assert "started on" not in caplog.text
     train(small(epochs=2), store, tmp_path)
-    shown = " ".join(capsys.readouterr().err.split())
+    shown = " ".join(caplog.text.split())
     assert "was started on 8 device(s) and resumes on 4: sums are taken in another order" in shown
 
 
@@ -253,33 +255,31 @@ def test_run_of_version_0_1_resumes(store, tmp_path):
     names = {"false_negative_threshold": "twin_cosine", "loss_chunks": "blocks", "remat": "recompute"}
     config["translator"] |= {**translator, "heads": 8, "start": "identity", "dropout": 0.0}
     config["objective"] |= {names.get(name, name): value for name, value in objective.items()} | {"margin_most": 1.0}
-    config["data"]["holdout"], config["data"]["feed"] = (
-        config["data"].pop("validation_size"),
-        config["data"].pop("loader"),
-    )
+    config["data"]["holdout"] = config["data"].pop("validation_size")
+    config["data"]["feed"] = config["data"].pop("loader")
     config["memory"] = {"captions": 0, "share": 0.5, "temperature": 0.01}
     config["augment"], config["pictures"] = {"noise": 1.0}, config.pop("images")
     config["groups"] = config.pop("steps_per_call") * 0
     (old / "config.json").write_text(json.dumps(config))
     state = json.loads((old / "run_state.json").read_text())
-    (old / "run_state.json").unlink()
+    (old / "run_state.json").rename(old / "rows.json")
     (old / "rows.json").write_text(json.dumps({**state, "feed": state.pop("loader")}))
     train(small(), store, old)
     assert_equal(weights(old), weights(tmp_path / "new"))
 
 
-def test_damaged_line_of_metrics_is_reported(store, tmp_path, capsys):
+def test_damaged_line_of_metrics_is_reported(store, tmp_path, caplog):
     train(small(epochs=1), store, tmp_path)
     good = entries(tmp_path)
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('garbage\n{"step": 10, "phase": "train"}\n')
     train(small(epochs=2), store, tmp_path)
-    assert f"metrics.jsonl: line {len(good) + 1} cannot be read" in capsys.readouterr().err
+    assert f"metrics.jsonl: line {len(good) + 1} cannot be read" in caplog.text
     assert entries(tmp_path)[: len(good)] == good and entries(tmp_path)[-1][0] == 20
 
 
 @pytest.mark.slow
-def test_early_stopping_and_the_best_bundle(store, tmp_path, capsys):
+def test_early_stopping_and_the_best_bundle(store, tmp_path, caplog):
     """With a destructive learning rate the run ends early, and the bundle is that of the best validation."""
     config = small(
         epochs=100, patience=3, eval_every=5, optimizer=OptimizerConfig(learning_rate=0.3), select_by="recall@5"
@@ -304,22 +304,6 @@ def test_lowest_median_rank_is_best(store, tmp_path):
     ranks = [line["median_rank"] for line in lines(tmp_path) if line["phase"] == "validation"]
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.metrics["median_rank"] == min(ranks) < max(ranks) and bundle.choice is None
-
-
-def test_tensorboard(store, tmp_path):
-    from tensorboardX.proto.event_pb2 import Event
-
-    train(small(log=LogConfig(tensorboard=True)), store, tmp_path)
-    (events,) = (tmp_path / "tensorboard").iterdir()
-    content, place, scalars = events.read_bytes(), 0, {}
-    while place < len(content):  # a record: its length in 8 bytes, 4 of checksum, the event, 4 of checksum
-        length = int.from_bytes(content[place : place + 8], "little")
-        event = Event.FromString(content[place + 12 : place + 12 + length])
-        scalars.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
-        place += 16 + length
-    for line in lines(tmp_path):
-        for name in ("loss",) if line["phase"] == "train" else ("recall@1", "median_rank"):
-            assert scalars[f"{line['phase']}/{name.replace('@', '_')}", line["step"]] == pytest.approx(line[name])
 
 
 @pytest.mark.slow
@@ -386,12 +370,9 @@ def test_products_have_the_configs_precision(store, tmp_path, monkeypatch, preci
             dict(objective=ObjectiveConfig(settings={"margin_growth": 1.0})),
             "settings.margin_growth is unknown; infonce",
         ),
-        (dict(log=LogConfig(wandb="sounds")), "config.log.wandb needs wandb, which is not installed"),
     ],
 )
-def test_misuse_is_one_line_and_writes_nothing(store, tmp_path, monkeypatch, fields, message):
-    there = checks.importlib.util.find_spec
-    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None if name == "wandb" else there(name))
+def test_misuse_is_one_line_and_writes_nothing(store, tmp_path, fields, message):
     with pytest.raises(ConfigError) as caught:
         train(small(**fields), store, tmp_path / "run")
     assert message in str(caught.value) and "\n" not in str(caught.value)

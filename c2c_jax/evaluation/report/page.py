@@ -78,7 +78,7 @@ def write_report(
         gallery, errors = build_gallery(generated, translator, weights_sha256, max_rows)
     page = _html(content, results, gallery, run)
     with atomic_write(out) as temp:
-        temp.write_text(page, encoding="utf-8", errors="backslashreplace")
+        temp.write_text(page, encoding="utf-8", newline="\n", errors="backslashreplace")
     return errors
 
 

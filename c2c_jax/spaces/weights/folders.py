@@ -12,9 +12,12 @@ from c2c_jax.errors import AbsentError, CheckpointError
 from c2c_jax.io.files import is_regular, local_path, open_regular
 from c2c_jax.io.hub import HubError, hub_snapshot, is_hub_name
 from c2c_jax.io.json import read_json_as
+from c2c_jax.io.names import is_path_only, split_suffix
 from c2c_jax.io.resolve import embedded_folder
-from c2c_jax.io.tensors import fetch_advice, read_safetensors, read_torch
+from c2c_jax.io.tensors import read_safetensors
 from c2c_jax.io.text import printable
+from c2c_jax.io.torch_files import read_torch
+from c2c_jax.io.weight_files import fetch_advice
 
 # Weight files of Hugging Face folders, in order of preference.
 WEIGHT_FILES = (
@@ -39,7 +42,7 @@ def checkpoint_folder(name: str, *, download: bool = True) -> Path:
     """
     if (folder := local_path(name, CheckpointError)).is_dir():
         return folder
-    base, _, subfolder = name.rpartition(":")
+    base, subfolder = split_suffix(name)
     if not base:
         base, subfolder = name, ""
     if (embedded := embedded_folder(base)) is not None:
@@ -65,7 +68,7 @@ def _hub_snapshot(name: str, subfolder: str, download: bool) -> Path:
                 "on a machine with network access and pass the path of the file"
             )
         raise CheckpointError(f"there is no file {printable(name)}; {advice}")
-    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+    if is_path_only(name):
         raise CheckpointError(
             f"the folder {printable(name)} does not exist; pass a checkpoint folder or a hub name OWNER/NAME"
         )

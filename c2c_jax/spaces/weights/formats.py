@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from c2c_jax.errors import CheckpointError
+from c2c_jax.io.extras import import_transformers
 from c2c_jax.io.files import local_path, path_exists
 from c2c_jax.io.json import read_json
 from c2c_jax.spaces.models.clap import ClapModel, ClapTextConfig, ClapTextModelWithProjection
@@ -122,8 +123,7 @@ class Folder:
 
     def tokenizer(self, config: CLIPTextConfig | ClapTextConfig) -> "PreTrainedTokenizerBase":
         """Its tokenizer. Raises CheckpointError if it is missing or does not fit the text tower."""
-        import transformers
-
+        transformers = import_transformers()
         if not self._tokenizer_files:
             raise CheckpointError(
                 f"{self.path} holds no tokenizer: expected tokenizer.json, or vocab.json and merges.txt, there or in "

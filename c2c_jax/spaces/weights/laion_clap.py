@@ -20,14 +20,13 @@ import numpy as np
 from c2c_jax.errors import CheckpointError
 from c2c_jax.io.files import local_path, sha256_of
 from c2c_jax.io.hub import HubError, hub_snapshot
-from c2c_jax.io.tensors import open_torch, to_numpy
+from c2c_jax.io.torch_files import StoredTensor, open_torch
 from c2c_jax.spaces.audio_preprocessing import INPUT_RATE
 from c2c_jax.spaces.models.clap import ClapTextConfig
 from c2c_jax.spaces.weights.rules import Rule, WeightTable, batch_norm, conv, embedding, linear, norm, split_projections
 from c2c_jax.spaces.weights.tokenizers import read_tokenizer
 
-if TYPE_CHECKING:  # torch and transformers are loaded only where a file is read
-    import torch
+if TYPE_CHECKING:  # transformers is loaded only where texts are read
     from transformers import PreTrainedTokenizerBase
 
 TOKENIZERS = ("roberta-base", "FacebookAI/roberta-base")  # old and new hub name of one tokenizer
@@ -100,7 +99,7 @@ class LaionClap:
     shape_source = "its other tensors"  # what determines the shapes of its tensors, for messages
 
     def __init__(self, name: str, path: Path):
-        tensors = open_torch(path, safe_classes=_numpy_scalars(), wrapper="state_dict")
+        tensors = open_torch(path, wrapper="state_dict")
         prefixes = [key.removesuffix(WORDS) for key in tensors if key.endswith(WORDS)]
         if len(prefixes) != 1:
             found = f"found {', '.join(sorted(tensors)[:3])}" if not prefixes else f"found {len(prefixes)} of them"
@@ -127,7 +126,7 @@ class LaionClap:
 
     def tensors(self, table: WeightTable) -> dict[str, np.ndarray]:
         """Its tensors as float32, with separate queries, keys and values; those that the table ignores are empty."""
-        read = {key: np.empty(0) if table.ignores(key) else to_numpy(tensor) for key, tensor in self._tensors.items()}
+        read = {key: np.empty(0) if table.ignores(key) else tensor.read() for key, tensor in self._tensors.items()}
         pattern = r"(audio_branch\..+\.attn\.qkv)\.(weight|bias)"
         return split_projections(read, pattern, ("query", "key", "value"), str(self.path))
 
@@ -193,16 +192,7 @@ def _tokenizer_folder(path: Path) -> Path | None:
     return None
 
 
-def _numpy_scalars() -> list[Any]:
-    """Functions that unpickle numpy numbers, such as saved learning rates, by their names in numpy 1 and 2."""
-    scalar = np.float64().__reduce__()[0]
-    return [
-        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-        *(np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8"))),
-    ]
-
-
-def _content(clap_tensors: "Mapping[str, torch.Tensor]", path: Path) -> dict[str, Any]:
+def _content(clap_tensors: Mapping[str, StoredTensor], path: Path) -> dict[str, Any]:
     """The content of a config.json, with sizes read from the shapes of tensors."""
 
     def shape(key: str, axes: int) -> tuple[int, ...]:
@@ -263,20 +253,21 @@ def _content(clap_tensors: "Mapping[str, torch.Tensor]", path: Path) -> dict[str
     }
 
 
-def _shape(clap_tensors: "Mapping[str, torch.Tensor]", key: str, axes: int, path: Path) -> tuple[int, ...]:
-    shape = tuple(clap_tensors[key].shape) if key in clap_tensors else None
+def _shape(clap_tensors: Mapping[str, StoredTensor], key: str, axes: int, path: Path) -> tuple[int, ...]:
+    shape = clap_tensors[key].shape if key in clap_tensors else None
     if shape is None or len(shape) != axes or 0 in shape:
         problem = "is missing" if shape is None else f"has shape {shape}"
         raise CheckpointError(f"{path}: {key} {problem}; expected a tensor with {axes} axes, as in laion_clap")
     return shape
 
 
-def _fft_window(clap_tensors: "Mapping[str, torch.Tensor]", path: Path) -> int:
+def _fft_window(clap_tensors: Mapping[str, StoredTensor], path: Path) -> int:
     """Samples of the spectrogram's window. Raises CheckpointError if the mel filters do not cover BAND."""
     _, _, window = _shape(clap_tensors, "audio_branch.spectrogram_extractor.stft.conv_real.weight", 3, path)
     _shape(clap_tensors, "audio_branch.logmel_extractor.melW", 2, path)
     step = SAMPLE_RATE / window
-    passed_hertz = clap_tensors["audio_branch.logmel_extractor.melW"].any(dim=1).nonzero()[:, 0] * step
+    filters = clap_tensors["audio_branch.logmel_extractor.melW"].read()
+    passed_hertz = np.flatnonzero(filters.any(axis=1)) * step
     low, high = (float(passed_hertz.min()), float(passed_hertz.max())) if len(passed_hertz) else (0.0, 0.0)
     if abs(low - BAND[0]) > 2 * step or abs(high - BAND[1]) > 2 * step:
         raise CheckpointError(

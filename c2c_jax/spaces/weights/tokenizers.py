@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from c2c_jax.errors import CheckpointError, one_line
+from c2c_jax.io.extras import import_transformers
 from c2c_jax.io.files import open_regular, path_exists
 from c2c_jax.io.json import read_json_as
 
@@ -22,8 +23,7 @@ def read_tokenizer(folder: Path, kind: str = "AutoTokenizer", **options: Any) ->
 
     Raises CheckpointError if it cannot be read or cannot tokenise a text.
     """
-    import transformers
-
+    transformers = import_transformers()
     for path in sorted(folder.glob("*.json")):
         if "token" in path.name or path.name == "vocab.json":
             read_json_as(dict[str, msgspec.Raw], path, max_bytes=MAX_BYTES)  # checks size and syntax only
