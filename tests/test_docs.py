@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from c2c_jax.cli.main import main
@@ -22,6 +23,7 @@ BLOCKS = [
 SHAPES = {
     "vectors": 2,
     "clap": 2,
+    "clap_vectors": 2,
     "sounds": 2,
     "cosines": 2,
     "ranks": 1,
@@ -34,7 +36,13 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     shutil.copytree(EMBEDDED / "translator", folder / "published" / "mlp")
     assert main(["miniworld", "export", "--count", "40", "--out", str(folder / "pairs")]) == 0
-    shutil.copyfile(ROOT / "examples" / "dog.png", folder / "photo.png")
+    for name in ("photo.png", "dog.png"):
+        shutil.copyfile(ROOT / "examples" / "dog.png", folder / name)
+    shutil.copytree(folder / "pairs" / "sounds", folder / "sounds")
+    for name, vectors in zip(
+        ("clip", "clap", "images"), np.random.default_rng(0).normal(size=(3, 300, 64)), strict=True
+    ):
+        np.save(folder / f"{name}.npy", vectors)
     recipe = ["--config", str(ROOT / "configs" / "miniworld.py"), "--config.data.captions=miniworld:1100"]
     assert main(["embed", *recipe, "--out", str(folder / "stores" / "gcc")]) == 0
     return folder

@@ -75,10 +75,11 @@ def mel_spectrogram(samples: Float[np.ndarray, " samples"], sample_rate: int) ->
 
 def mel_image(samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> Image.Image:
     """Draws the mel spectrogram as an image, with seconds and hertz on its axes."""
-    from matplotlib.figure import Figure  # slow to import
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
 
     mels_MT = mel_spectrogram(samples, sample_rate)
-    figure = Figure(figsize=(8, 3), layout="constrained")
+    figure = Figure(figsize=(8, 3), dpi=100, layout="constrained")
     axes = figure.subplots()
     seconds = len(samples) / sample_rate
     image = axes.imshow(
@@ -95,10 +96,9 @@ def mel_image(samples: Float[np.ndarray, " samples"], sample_rate: int, title: s
     axes.set(xlabel="seconds", ylabel="hertz")
     axes.set_title(plot_title(title), parse_math=False)
     figure.colorbar(image, label="dB")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100)
-    with Image.open(file) as drawn:
-        return drawn.convert("RGB")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sample_rate: int, title: str = "") -> None:

@@ -34,7 +34,7 @@ from c2c_jax.io.weight_files import (
     is_safetensors,
     not_weights,
     truncated,
-)  # fmt: skip
+)
 
 MAX_PICKLE = 2**22  # bytes of pickles, without the tensors' data; published files take up to 2**19
 MAX_SIZE_RATIO = 4  # size of all tensors over the size of the file; some tensors have two names

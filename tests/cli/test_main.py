@@ -279,7 +279,7 @@ def test_store_of_another_pair(run, clip_folder, audioldm_folder, tmp_path, caps
 @pytest.mark.parametrize(
     ("verb", "example"),
     [
-        ("train", "train.py --config"),
+        ("train", "c2c train --recipe"),
         ("embed", "c2c embed"),
         ("infer", "infer.py photo.png"),
         ("export", "c2c export runs/mlp --out"),

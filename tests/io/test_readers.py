@@ -14,7 +14,7 @@ READERS = {
     "json.load": set(),
     "msgspec.json.decode": {"io/json.py"},
     "np.load": {"io/arrays.py"},
-    "torch.load": {"io/tensors.py"},
+    "torch.load": set(),
     "safetensors.safe_open": {"io/tensors.py"},
     "safetensors.torch.load_file": {"generation/checkpoint.py"},  # behind checks of the same file
     "safetensors.torch.load": {"torch/translator.py"},

@@ -5,7 +5,6 @@ import math
 import re
 import resource
 import shutil
-import sys
 from pathlib import Path
 
 import jax
@@ -17,14 +16,13 @@ from PIL import Image
 from c2c_jax.config import (
     Config,
     DataConfig,
-    LogConfig,
     MemoryConfig,
     ObjectiveConfig,
     OptimizerConfig,
     TranslatorConfig,
 )
 from c2c_jax.data.store import Store
-from c2c_jax.errors import BundleError, ConfigError, MissingExtraError, TrainingError
+from c2c_jax.errors import BundleError, ConfigError, TrainingError
 from c2c_jax.training import check as checks
 from c2c_jax.training import loader as loaders
 from c2c_jax.training import train as program
@@ -306,29 +304,6 @@ def test_lowest_median_rank_is_best(store, tmp_path):
     ranks = [line["median_rank"] for line in lines(tmp_path) if line["phase"] == "validation"]
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.metrics["median_rank"] == min(ranks) < max(ranks) and bundle.choice is None
-
-
-def test_a_missing_tracker_stops_the_run_before_anything_is_written(store, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(MissingExtraError, match=r"^config\.log\.wandb needs wandb, .*: pip install 'c2c_jax\[log\]'$"):
-        train(small(log=LogConfig(wandb="sounds")), store, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_tensorboard(store, tmp_path):
-    from tensorboardX.proto.event_pb2 import Event
-
-    train(small(log=LogConfig(tensorboard=True)), store, tmp_path)
-    (events,) = (tmp_path / "tensorboard").iterdir()
-    content, place, scalars = events.read_bytes(), 0, {}
-    while place < len(content):  # a record: its length in 8 bytes, 4 of checksum, the event, 4 of checksum
-        length = int.from_bytes(content[place : place + 8], "little")
-        event = Event.FromString(content[place + 12 : place + 12 + length])
-        scalars.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
-        place += 16 + length
-    for line in lines(tmp_path):
-        for name in ("loss",) if line["phase"] == "train" else ("recall@1", "median_rank"):
-            assert scalars[f"{line['phase']}/{name.replace('@', '_')}", line["step"]] == pytest.approx(line[name])
 
 
 @pytest.mark.slow
