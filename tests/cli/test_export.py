@@ -30,6 +30,7 @@ from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import translate
 from tests.cli.test_main import ROOT, refused
 from tests.fixtures.hub import TOKEN, stand_in, use
+from tests.fixtures.versions import USES_IMAGE_PROCESSOR
 from tests.torch.test_translator import random_bundle, spec
 
 SCORES = {
@@ -185,6 +186,7 @@ def test_names_of_captions(captions, public):
     assert public_caption_spec(captions) == public
 
 
+@USES_IMAGE_PROCESSOR
 def test_code_of_the_card_runs(run, clip_folder, tmp_path, monkeypatch):
     """The card's code runs unchanged next to the folders that it names, and gives the vectors of tower and
     translator."""

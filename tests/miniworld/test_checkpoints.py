@@ -18,6 +18,7 @@ from c2c_jax.miniworld.pairs import image_at
 from c2c_jax.miniworld.world import scene_at
 from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.spaces.weights.folders import checkpoint_folder
+from tests.fixtures.versions import USES_IMAGE_PROCESSOR
 from tools.pretrain import audioldm, clap, clip
 from tools.pretrain.views import SceneViews
 
@@ -88,6 +89,7 @@ def test_diffusers_generates_the_same_sound(monkeypatch):
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
+@USES_IMAGE_PROCESSOR
 def test_transformers_reads_the_clip():
     folder = checkpoint_folder("miniworld/clip")
     model, report = transformers.CLIPModel.from_pretrained(folder, output_loading_info=True)

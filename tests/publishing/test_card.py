@@ -23,6 +23,7 @@ from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import Bundle, Choice, load_bundle
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import translate
+from tests.fixtures.versions import USES_IMAGE_PROCESSOR
 from tests.torch.test_translator import random_bundle, spec
 
 HOSTILE = (
@@ -114,6 +115,7 @@ def test_example_with_embedded_spaces_runs(name, tmp_path, monkeypatch):
     np.testing.assert_allclose(names["clap"], translate(load_bundle(folder), image_BS), atol=1e-6)
 
 
+@USES_IMAGE_PROCESSOR
 def test_example_with_subfolder_and_hub_name_runs(tmp_path, monkeypatch, clip_folder):
     """The subfolder is passed to transformers as a separate argument."""
     (tmp_path / "all").mkdir()

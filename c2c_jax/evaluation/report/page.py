@@ -208,7 +208,7 @@ def _require_config(config: dict[str, Any], path: Path, advice: str) -> None:
         if unknown:
             raise ValueError(f"unknown field {', '.join(unknown)[:200]}")
         msgspec.convert(config, Config)
-    except ValueError as cause:
+    except (ValueError, msgspec.ValidationError) as cause:
         raise ReportError(f"{path} cannot be read as JSON ({one_line(cause)}); {advice}") from None
 
 
