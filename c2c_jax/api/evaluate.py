@@ -17,17 +17,17 @@ from c2c_jax.io.atomic import temporary_folder
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """The results of an evaluation, with 95 % intervals. results: all figures; docs/evaluation.md defines them."""
+    """The results of an evaluation, with 95 % intervals. results: all scores; docs/metrics.md defines them."""
 
     results: Results
 
     def __repr__(self) -> str:
         tasks = ", ".join(self.metrics)
-        return f"Evaluation({len(self.results.rows):,} figures; {tasks})"
+        return f"Evaluation({len(self.results.rows):,} scores; {tasks})"
 
     @property
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
-        """The figures by task, method and metric: `metrics["images_to_sounds"]["translator"]["recall@1"]`. Tasks with
+        """The scores by task, method and metric: `metrics["images_to_sounds"]["translator"]["recall@1"]`. Tasks with
         two directions have a key for each, such as "captions_source_to_target"."""
         nested: dict[str, dict[str, dict[str, float]]] = {}
         for row in self.results.rows:
@@ -37,7 +37,7 @@ class Evaluation:
 
     @property
     def notes(self) -> list[str]:
-        """Warnings, figures that could not be computed, and files that were left out, one line each."""
+        """Warnings, scores that could not be computed, and files that were left out, one line each."""
         return notes(self.results)
 
     def table(self) -> str:
@@ -77,13 +77,14 @@ def evaluate(
     """Scores a translator and its baselines, as `c2c evaluate` does.
 
     translator: a `Translator`, or a name for `load`. pairs: a CSV file with the columns image, audio and, optionally,
-    label and caption, or the folder of a known data set. captions: a caption source such as `txt:FILE`; None: those
-    that training held out, for a run. sounds: a folder of generated sounds with their records; reference: real sounds
-    to compare them with. store: the training store; None: where the run says. clip, clap: checkpoints; None: those
-    that the translator names. csls: number of neighbours, for scores by CSLS. geometry: whether to describe the two
-    spaces. bootstrap: resamples of the intervals. seed: of all random choices.
-    Raises the errors of `c2c evaluate`; ConfigError if there is nothing to evaluate on. Files that cannot be read are
-    left out and listed in `notes`.
+    label and caption, or the folder of a known data set. captions: a caption source such as `txt:FILE`; None: for a
+    run, the captions that training held out. sounds: a folder of generated sounds with their records. reference: a
+    folder of real sounds to compare the generated ones with. store: the training store; None: the one that the run
+    recorded. clip, clap: checkpoints; None: those that the translator names. csls: number of neighbours for CSLS
+    scores; None: no such scores. geometry: whether to describe the two spaces. bootstrap: number of bootstrap resamples
+    for the intervals. seed: random seed of intervals, folds and subsets.
+    Raises the same errors as `c2c evaluate`, and ConfigError if there is nothing to evaluate on. Files that cannot be
+    read are left out and listed in `notes`.
     """
     translator = as_translator(translator)
     with contextlib.ExitStack() as stack:

@@ -46,23 +46,24 @@ def fit(
     progress: bool = True,
     **overrides: Any,
 ) -> Translator:
-    """Trains a translator on paired vectors, and returns that of the best validation.
+    """Trains a translator on paired vectors, and returns the version with the best validation score.
 
     source: raw CLIP vectors of N captions [N, S]. target: raw CLAP vectors of the same captions [N, E], row by row.
-    Both are arrays of numpy (also memory-mapped), JAX or torch, of any float type, or paths of .npy files; they are
-    read in parts and never copied as a whole, unless the trainer finds that they fit on the devices.
-    recipe: the name of a recipe (`c2c train --list`), or a `Config`. images: some hundred images without labels, which
-    set the mean of images and help to choose the translator: their raw CLIP vectors [P, S], or, with `spaces`, a
-    folder or pattern of image files; None: none.
-    validation: fraction of the rows that is held out, or their number. seed: of all random choices. workdir: a folder
-    for checkpoints, metrics and the bundle, in which the same call resumes an interrupted run; None: nothing is
-    written. spaces: the CLIP and CLAP that made the vectors, as names or loaded, for translators that are used with
-    images and sounds later. progress: whether to show progress on stderr.
+    Both are arrays of numpy (also memory-mapped), JAX or torch, of any float type, or paths of .npy files. They are
+    read in parts, and copied as a whole only if they fit into the devices' memory.
+    recipe: the name of a recipe (`c2c train --list`), or a `Config`. images: a few hundred unlabelled images, whose
+    mean centres images and which help to select the translator: their raw CLIP vectors [P, S], or, with `spaces`, a
+    folder or glob pattern of image files; None: no images.
+    validation: fraction or number of the rows to hold out. seed: seed of all random choices. workdir: a folder for
+    checkpoints, metrics and the bundle, with which the same call resumes an interrupted run; None: nothing is written.
+    spaces: the CLIP and CLAP that computed the vectors, as names or loaded `Space`s; needed if the translator is used
+    with images or sounds later. progress: whether to show progress on stderr.
     overrides: fields of the recipe: `steps=3000`, `translator={"kind": "mlp", "settings": {"width": 256}}`, or
-    `**{"optimizer.learning_rate": 1e-4}`; see docs/training.md.
+    `**{"optimizer.learning_rate": 1e-4}`; docs/configuration.md describes all fields.
 
-    Trains as `c2c train` does, on all devices that JAX sees. Raises VectorError, ImageError or StoreError for arrays
-    that cannot be used, ConfigError for an unknown or invalid setting, TrainingError for a run that fails.
+    Training is the same as with `c2c train`, and uses all devices that JAX detects. Raises VectorError, ImageError or
+    StoreError for arrays that cannot be used, ConfigError for an unknown or invalid setting, TrainingError for a run
+    that fails.
     """
     arrays = as_vectors(source, "source"), as_vectors(target, "target")
     config = recipes.get(recipe) if isinstance(recipe, str) else copy.deepcopy(recipe)
@@ -111,8 +112,8 @@ def _set_field(config: Config, path: str, value: Any) -> None:
     else:
         known = [field for field, _ in flat_fields(dataclasses.asdict(config))]
         close = difflib.get_close_matches(path, known, 1)
-        advice = f"did you mean {close[0]}?" if close else "docs/training.md lists them"
-        raise ConfigError(f"fit has no argument and the recipe no field {path!r:.80}; {advice}")
+        advice = f"did you mean {close[0]}?" if close else "c2c_jax/config.py lists the fields"
+        raise ConfigError(f"{path!r:.80} is neither an argument of fit nor a config field; {advice}")
 
 
 def _held_out(validation: int | float, rows: int, config: Config) -> int:
@@ -125,7 +126,7 @@ def _held_out(validation: int | float, rows: int, config: Config) -> int:
         )
     if config.adapt and count > max(rows // 10, 1):
         logger.warning(
-            "a recipe with adapt holds out a tenth of the rows at most: %s instead of %s",
+            "a recipe with adapt=True holds out at most a tenth of the rows: %s instead of %s",
             f"{rows // 10:,}",
             f"{count:,}",
         )
@@ -135,8 +136,8 @@ def _held_out(validation: int | float, rows: int, config: Config) -> int:
 def _space_ids(
     spaces: tuple[str | Space, str | Space] | None, arrays: tuple[Shaped[np.ndarray, "N S"], Shaped[np.ndarray, "M E"]]
 ) -> tuple[SpaceId, SpaceId]:
-    """The ids of the two spaces. Raises StoreError if the arrays have other widths, CheckpointError for an unknown
-    checkpoint."""
+    """The ids of the two spaces. Raises StoreError if the widths of the arrays differ from theirs, CheckpointError for
+    an unknown checkpoint."""
     if spaces is None:
         source, target = (SpaceId(name=UNKNOWN, dim=array.shape[1], fingerprint="") for array in arrays)
         return source, target
@@ -150,7 +151,7 @@ def _space_ids(
 def _image_vectors(images: Any, clip: str, workdir: Path | None, dim: int) -> Float[np.ndarray, "P S"]:
     if isinstance(images, str | Path) and not is_array(Path(images)):
         if clip == UNKNOWN:
-            raise ConfigError("image files need spaces=, whose CLIP encodes them; or pass their vectors as images")
+            raise ConfigError("image files need spaces=, whose CLIP encodes them; pass it, or pass the images' vectors")
         vectors_PS = image_vectors(ImagesConfig(files=str(images)), clip, workdir)
         assert vectors_PS is not None
         return vectors_PS

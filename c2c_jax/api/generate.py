@@ -77,10 +77,11 @@ class Pipeline:
         candidates: int = 1,
         **sampling: Any,
     ) -> Any:
-        """Generates a sound for an image: an `Audio`; for several images, a list of them.
+        """Generates a sound for an image: returns an `Audio`; for several images, a list of them.
 
-        images: as for `encode_images`. prompt: a text to mix in, with the weight `mix` from 0 to 1; the image gets the
-        rest. The other arguments are those of `generate`.
+        images: one image or several, see `Translator.encode_images`. prompt: a text to mix in. mix: weight of the
+        prompt, from 0 to 1; the image gets the rest. output_mean: see `Translator.translate`. sampling: the other
+        arguments of `generate`, which also describes `seed` and `candidates`.
         """
         vectors_BE = self.encode_images(images, output_mean=output_mean)
         if prompt is not None:
@@ -103,12 +104,13 @@ class Pipeline:
         seed: int = 0,
         candidates: int = 1,
     ) -> list[Audio]:
-        """Generates a sound for each CLAP vector [B, E], of any length.
+        """Generates a sound for each of B CLAP vectors [B, E], which need not be unit vectors. Settings that are None
+        take the value that the generator's checkpoint recommends, or else the default of `Sampling`.
 
-        seconds: duration. steps: of denoising. guidance: scale of classifier-free guidance; 1: none. negative_prompt:
-        a text that guidance steers away from. scheduler: "dpm++", "unipc" or "ddim". None: the checkpoint's own
-        setting, or `Sampling`'s. seed: of the noise; a sound depends on its vector and seed, not on its batch.
-        candidates: sounds sampled for each vector, of which the one with the best CLAP score is returned.
+        seconds: duration of the sounds. steps: number of denoising steps. guidance: scale of classifier-free guidance;
+        1 = no guidance. negative_prompt: a text that guidance steers away from. scheduler: "dpm++", "unipc" or "ddim".
+        seed: seed of the initial noise; a sound depends on its vector and the seed, not on the other vectors.
+        candidates: number of sounds sampled for each vector, of which the one with the best CLAP score is returned.
         Raises GenerationError for settings that the generator does not support.
         """
         generator = self.generator
@@ -152,8 +154,8 @@ class Pipeline:
 
     @functools.cached_property
     def generator(self) -> "AudioLDM":
-        """The sound generator, loaded at first use. Raises ConfigError without one, CheckpointError or BundleError for
-        one that cannot be loaded or has another CLAP than the translator's."""
+        """The sound generator, loaded at first use. Raises ConfigError if there is none, CheckpointError if it cannot
+        be loaded, BundleError if it has another CLAP than the translator's."""
         if self._generator_name is None:
             raise ConfigError(
                 f"translators to {self.translator.target.name} have no default generator: pass generator= with an "
@@ -164,8 +166,8 @@ class Pipeline:
 
     @functools.cached_property
     def ranker(self) -> "Ranker | None":
-        """The CLAP that scores sounds, loaded at first use; None if none was named and the translator's has no audio
-        tower or is not on this machine."""
+        """The CLAP that scores sounds, loaded at first use; None if `clap` was not passed and the translator's own CLAP
+        has no audio tower or is not on this machine."""
         from c2c_jax.generation.ranking import Ranker
 
         try:
@@ -198,17 +200,18 @@ def pipeline(
     batch_size: int = 4,
     progress: bool = True,
 ) -> Pipeline:
-    """Makes a pipeline from images to sounds.
+    """Creates a pipeline that turns images into sounds.
 
     translator: a `Translator`, or a name for `load`. clip: the CLIP checkpoint; None: the one that the translator
-    names. generator: AudioLDM, a hub name or a folder in diffusers' layout; None: none is needed for `encode_images`,
-    and translators of the mini world have their own. clap: a CLAP with an audio tower, for CLAP scores; None: the
-    translator's, if it has one. device: of the generator, in torch's words; None: cuda if available. dtype: of the
-    generator, "float32", "bfloat16" or "float16". offload: keep networks in main memory while they are not in use.
-    batch_size: sounds sampled together. progress: whether to show progress on stderr.
+    names. generator: an AudioLDM, by hub name or folder in diffusers' layout; None: the bundled one for translators of
+    the mini world; other translators can then only encode images. clap: a CLAP with an audio tower, for CLAP scores;
+    None: the translator's own, if it has an audio tower. device: torch device of the generator; None: cuda if
+    available. dtype: precision of the generator, "float32", "bfloat16" or "float16". offload: whether to keep networks
+    in main memory while they are not in use. batch_size: number of sounds sampled together. progress: whether to show
+    progress on stderr.
 
-    CLIP is loaded at once, and the generator if it is named. Raises BundleError or CheckpointError for a part that
-    cannot be loaded or does not fit the others.
+    CLIP is loaded immediately. The generator is loaded immediately if it is named, otherwise at first use. Raises
+    BundleError or CheckpointError for a part that cannot be loaded or does not fit the others.
     """
     pipe = Pipeline(
         as_translator(translator),

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Match(NamedTuple):
-    """A sound that was found: its score, higher is better, and its file."""
+    """A search result: the score of a sound (higher is better) and its file."""
 
     score: float
     path: Path
@@ -34,12 +34,14 @@ class Match(NamedTuple):
 class SoundLibrary:
     """A folder of sounds, searched by images and texts.
 
-    Sounds are encoded with CLAP once; their vectors are kept in an index in the folder. Making the library again
-    encodes only new and changed files.
+    Sounds are encoded with CLAP once, and their vectors are stored in an index inside the folder. Opening the library
+    again encodes only new and changed files.
 
-    folder: searched recursively. clap: a CLAP with an audio tower, by name or loaded. index: the folder of the index;
-    None: `.c2c-index` in `folder`, or the user's cache if that is read-only. progress: whether to show progress on
-    stderr. Files that cannot be read are left out, with a warning, and listed in `unreadable`.
+    folder: a folder of sounds, read recursively. clap: a CLAP with an audio tower, as a name or a loaded `Space`.
+    index: the folder of the index; None: `.c2c-index` in `folder`, or the user's cache if `folder` is read-only.
+    progress: whether to show progress on stderr.
+
+    Files that cannot be read are left out with a warning, and listed in `unreadable`.
     Raises AudioError for a folder without sounds, CheckpointError for a CLAP that cannot be loaded, StoreError for a
     damaged index.
     """
@@ -98,16 +100,18 @@ class SoundLibrary:
         centre: bool = True,
         hubness: str = "texts",
     ) -> Any:
-        """Finds the k best sounds for images or texts: a list of `Match`, best first; for several queries, a list of
-        such lists.
+        """Finds the k best sounds for an image or text: returns a list of `Match`, best first; for several queries, a
+        list of such lists.
 
-        images: one image or several, see `Translator.encode_images`; they need a translator. text: one text or
-        several, instead of images. translator: a `Translator` or its name; for texts it gives the means to centre by.
-        clip: see `Translator.encode_images`. references: some hundred texts, for centring and hubness without a
-        translator. centre: whether to subtract the means of queries and sounds before cosines are taken. hubness: the
-        kinds of queries for which the hubness of each sound is subtracted; docs/search.md explains both.
-        Raises ConfigError for contradicting arguments, ImageError for an image that cannot be read, BundleError for a
-        translator to another CLAP.
+        images: one image or several, see `Translator.encode_images`; they need a translator. text: one text or several,
+        instead of images. translator: a `Translator` or its name; for texts it only provides means for centring and
+        reference queries. clip: see `Translator.encode_images`. references: a few hundred texts to use as reference
+        queries; without a translator, their mean also centres the queries. k: number of sounds per query. centre:
+        whether to subtract the means of queries and sounds before computing cosines. hubness: "texts", "all" or "none":
+        the queries for which the hubness of each sound is subtracted from its score; docs/search.md explains centring
+        and hubness.
+        Raises ConfigError for contradictory arguments, ImageError for an image that cannot be read, BundleError for a
+        translator whose target is another CLAP.
         """
         if (images is None) == (text is None):
             raise ConfigError("search takes either images or text")

@@ -1,4 +1,4 @@
-"""Error messages for callers from Python, which name arguments instead of command-line flags."""
+"""Rewrites error messages for callers from Python, so that they name arguments instead of command-line flags."""
 
 import functools
 import re

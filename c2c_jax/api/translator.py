@@ -1,4 +1,4 @@
-"""The translator as users of the package meet it: loaded by name or trained on arrays."""
+"""The public `Translator` class, and `load`, which loads one by name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +25,8 @@ UNKNOWN = "unknown"  # name of a space that was not stated
 class Translator:
     """A trained translator from the vectors of one joint embedding space (CLIP) to those of another (CLAP).
 
-    Create it with `c2c_jax.load` or `c2c_jax.fit`. path: what it was loaded from, or the work directory of `fit`; None
-    if it is only in memory. history: the log of its training, one dictionary an entry; empty unless it comes from
-    `fit`.
+    Create it with `c2c_jax.load` or `c2c_jax.fit`. path: where it was loaded from, or the work directory of `fit`; None
+    if it exists only in memory. history: the training log, one dictionary per entry; empty unless it comes from `fit`.
     """
 
     def __init__(self, bundle: Bundle, path: Path | None = None, history: Sequence[dict[str, Any]] = ()):
@@ -40,7 +39,7 @@ class Translator:
 
     @property
     def name(self) -> str:
-        """The name of the run, folder or hub repository that it comes from; "untitled" if it is only in memory."""
+        """The name of the run, folder or hub repository that it comes from; "untitled" if it exists only in memory."""
         return "untitled" if self.path is None else printable(run_name(self.path))
 
     @property
@@ -62,10 +61,11 @@ class Translator:
     def translate(self, vectors: Any, *, kind: str = "image", output_mean: str = "text") -> Float[np.ndarray, "B E"]:
         """Translates raw source vectors [B, S] to unit target vectors [B, E], float32.
 
-        vectors: an array of numpy, JAX or torch. Images and texts are centred differently, so `kind` says which they
-        are. output_mean: the mean that is added to translations of images, that of captions or of sounds.
-        Raises VectorError for an array of another width or with vectors that are zero or not finite, ConfigError for
-        a mean that the translator does not have.
+        vectors: an array of numpy, JAX or torch, or the path of an .npy file. kind: "image" or "text", what the vectors
+        are of; the two are centred differently. output_mean: "text" or "audio", the mean that is added to translations
+        of images: that of captions or that of sounds.
+        Raises VectorError for an array of another width or with vectors that are zero or not finite, ConfigError for a
+        mean that the translator does not have.
         """
         if kind not in ("image", "text"):
             raise ConfigError(f"kind is {kind!r:.40}: pass image or text")
@@ -85,8 +85,9 @@ class Translator:
     ) -> Float[np.ndarray, "B E"]:
         """Encodes images with CLIP and translates them: unit target vectors [B, E], float32.
 
-        images: one image or several; each a path, a PIL image or an array [H, W, 3] (0 to 255, or floats from 0 to 1).
-        clip: the CLIP checkpoint; None: the one that the translator names. It is loaded at the first call.
+        images: one image or several; each a path, a PIL image or an array [H, W, 3] (integers from 0 to 255, or floats
+        from 0 to 1). clip: the CLIP checkpoint, loaded at the first call; None: the one that the translator names.
+        output_mean: see `translate`.
         Raises ImageError for an image that cannot be read, CheckpointError or BundleError for a wrong CLIP.
         """
         require_output_mean(self.bundle, output_mean)
@@ -95,7 +96,8 @@ class Translator:
     @names_arguments
     def clip(self, name: str | None = None) -> Space:
         """The CLIP whose image vectors the translator takes, loaded once. name: its checkpoint; None: the one that the
-        translator names. Raises CheckpointError, or BundleError for another space than the translator's."""
+        translator names. Raises CheckpointError if it cannot be loaded, BundleError if it is not the translator's
+        source space."""
         name = name or self.source.name
         if name == UNKNOWN:
             raise ConfigError(
@@ -108,7 +110,7 @@ class Translator:
 
     @names_arguments
     def save(self, folder: str | Path) -> Path:
-        """Writes the translator to a folder, which `load`, `c2c` and `c2c_jax.torch` read. Replaces an earlier one.
+        """Writes the translator to a folder, which `load`, `c2c` and `c2c_jax.torch` can read. Replaces an earlier one.
 
         Raises BundleError if the folder holds anything else, or cannot be written.
         """

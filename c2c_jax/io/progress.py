@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 
 class Progress(progress.Progress):
-    """rich's Progress on stderr, which prints a status line of the current task every SECONDS if that is no terminal.
+    """rich's Progress on stderr. If stderr is not a terminal, it prints a status line of the current task every
+    SECONDS.
 
     A separate thread prints the lines, so they appear even during a long step. unit: what is counted, for these lines.
     quiet: shows nothing; for all processes but the first.

@@ -39,8 +39,8 @@ def as_vectors(vectors: Any, name: str, dim: int | None = None) -> Shaped[np.nda
     """Returns vectors [N, D] as a numpy array, without a copy where possible.
 
     vectors: an array of numpy (also memory-mapped), JAX or torch, of any float or integer type, or the path of an .npy
-    file. name: of the array, for messages. dim: the required width D; None allows any. Raises VectorError for another
-    shape or type, and for a file that cannot be read.
+    file. name: the array's name in messages. dim: the required width D; None: any. Raises VectorError for another shape
+    or type, and for a file that cannot be read.
     """
     expected = f"{name} must be an array [N, {dim or 'D'}] of vectors"
     if isinstance(vectors, str | Path):

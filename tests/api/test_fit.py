@@ -134,7 +134,7 @@ def test_settings_of_another_kind_are_dropped_from_the_recipe():
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"stesp": 3}, ConfigError, "'stesp'; did you mean steps"),
+        ({"stesp": 3}, ConfigError, "'stesp' is neither an argument of fit nor a config field; did you mean steps"),
         ({"optimizer.lerning_rate": 3}, ConfigError, "did you mean optimizer.learning_rate"),
         ({"translator": {"settings": {"widht": 3}}}, ConfigError, "settings.widht is unknown"),
         ({"translator": {"kind": "nokind"}}, ConfigError, "nokind"),
