@@ -8,6 +8,7 @@ examples:
   c2c train --recipe recommended --data txt:captions.txt --workdir runs/mine \\
       --source FOLDER_OF_CLIP --target FOLDER_OF_AUDIOLDM:text_encoder
   c2c train --config my_recipe.py --config.batch_size=4096    (a recipe of your own)
+  python train.py --config configs/mlp.py                     (in a clone: the same as --recipe mlp)
 
 Every field in c2c_jax/config.py can be set with --config.FIELD=VALUE. Run the same command again to resume an
 interrupted run. On SIGTERM, a run saves a checkpoint and exits with code 0. On several hosts, run the same command on

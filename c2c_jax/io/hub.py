@@ -65,7 +65,8 @@ def hub_files(name: str, files: Sequence[str], revision: str | None = None) -> P
 def hub_snapshot(name: str, patterns: Sequence[str], *, download: bool = True) -> Path:
     """The local folder with all files of a hub repository's main branch that match one of the patterns.
 
-    Like `hub_files`, but the cached folder may lack some of them. download: whether requests to the hub are allowed.
+    The hub is always asked, because a cached folder may lack some of them; if it does not answer within CHECK_TIMEOUT,
+    the cached folder is returned and a warning is logged. download: whether requests to the hub are allowed.
     Raises HubError if there is no cached folder and the files cannot be downloaded.
     """
 

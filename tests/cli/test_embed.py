@@ -145,7 +145,7 @@ def test_invalid_arrays(tmp_path, array, message, capsys):
 
 def test_misuse(tmp_path, capsys):
     assert "--out FOLDER is missing" in refused(capsys, ["embed", "--config", "configs/mlp.py"])
-    assert "--config FILE is missing" in refused(capsys, ["embed", "--out", str(tmp_path)])
+    assert "pass --recipe NAME" in refused(capsys, ["embed", "--out", str(tmp_path)])
     for task in ("--info", "--verify"):
         assert "is not an embedding store" in refused(capsys, ["embed", task, str(tmp_path)])
 

@@ -59,11 +59,11 @@ def test_a_candidate_selected_by_noisy_cosine(run, tmp_path):
 @pytest.mark.parametrize(
     "line", ['{"step": 3, "phase": "train"}\n', '{"step": 3, "phase": "validation", "recall@10": 1}\n']
 )
-def test_damaged_metrics_are_reported(run, tmp_path, capsys, line):
+def test_damaged_metrics_are_reported(run, tmp_path, caplog, line):
     """Curves are drawn up to the first damaged line."""
     folder = broken(Path(shutil.copytree(run, tmp_path / "run")), "metrics.jsonl", line)
     write_report(folder, tmp_path / "report.html")
-    assert f"{folder / 'metrics.jsonl'}: line 1 cannot be read" in capsys.readouterr().err
+    assert f"{folder / 'metrics.jsonl'}: line 1 cannot be read" in caplog.text
 
 
 def test_a_config_that_lacks_fields_is_reported(run, tmp_path, caplog):
@@ -76,11 +76,11 @@ def test_a_config_that_lacks_fields_is_reported(run, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("content", ["", "\0" * 4096])
-def test_metrics_without_entries_are_reported(run, tmp_path, capsys, content):
+def test_metrics_without_entries_are_reported(run, tmp_path, caplog, content):
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     (folder / "metrics.jsonl").write_text(content)
     write_report(folder, tmp_path / "report.html")
-    assert f"{folder / 'metrics.jsonl'} has no readable entries\n" in capsys.readouterr().err
+    assert f"{folder / 'metrics.jsonl'} has no readable entries" in caplog.messages
 
 
 def test_an_unfinished_run(run, tmp_path):
