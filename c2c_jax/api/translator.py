@@ -123,10 +123,11 @@ class Translator:
 
     @names_arguments
     def push_to_hub(self, name: str, *, private: bool = False) -> str:
-        """Uploads the translator with a model card to the Hugging Face hub, and returns its address.
+        """Uploads the translator with a model card to the Hugging Face hub, and returns its address. Needs a token
+        (`hf auth login` or HF_TOKEN).
 
-        name: OWNER/NAME, created if needed. private: whether the repository must be private. Needs a token (`hf auth
-        login` or HF_TOKEN). Raises ExportError if the hub refuses the upload.
+        name: OWNER/NAME, created if needed. private: whether the repository must be private. Raises ExportError if the
+        hub refuses the upload.
         """
         from c2c_jax.publishing.export import push_bundle
         from c2c_jax.publishing.hub import require_access

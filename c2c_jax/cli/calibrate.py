@@ -1,4 +1,4 @@
-"""Estimates the mean vectors of images, sounds and texts, by which a translator centres its inputs and outputs.
+"""Estimates the mean vectors of images, sounds and texts with which a translator centres its inputs and outputs.
 
 examples:
   c2c calibrate runs/mine --images photos/                            (changes runs/mine/bundle)

@@ -39,9 +39,10 @@ if TYPE_CHECKING:  # transformers imports torch: it is loaded only where texts a
 class Space:
     """A joint embedding space. `encode_*` return projections before L2 normalisation, float32 [B, E].
 
-    name: as passed to `load_space`. dim: E. fingerprint: SHA-256 of weights, config and tokenizer files. config:
-    content of config.json. model: an instance of a class in `weights.formats.FORMATS`. tokenizer and preprocessors:
-    None if their tower was not loaded. ignored: tensors of the checkpoint that the model does not need.
+    name: as passed to `load_space`. dim: width E of the vectors. fingerprint: SHA-256 of weights, config and tokenizer
+    files. config: content of config.json. model: an instance of a class in `weights.formats.FORMATS`. tokenizer,
+    image_preprocessor, audio_preprocessor: None if their tower was not loaded. ignored: tensors of the checkpoint that
+    the model does not need.
     """
 
     name: str
@@ -258,8 +259,9 @@ def load_space(name: str, *, only: Tower | None = None) -> Space:
     """Loads a space from a checkpoint.
 
     name: a hub name or a local folder, with `:SUBFOLDER` if needed (`cvssp/audioldm-s-full-v2:text_encoder`), or an
-    original file of laion_clap or AudioLDM (`630k-audioset-best.pt`, `audioldm-s-full-v2.ckpt`). only: the one tower
-    that is needed; CLIP's image tower and both of CLAP's load alone in half the time.
+    original file of laion_clap or AudioLDM (`630k-audioset-best.pt`, `audioldm-s-full-v2.ckpt`). only: "text", "image"
+    or "audio", to load this tower alone; None: all towers. CLIP's image tower and each of CLAP's towers alone load in
+    half the time.
     Raises CheckpointError for a checkpoint that is missing, incomplete or of an unknown kind, that lacks the tower, or
     whose tensors do not fit its config.json.
     """
