@@ -23,9 +23,7 @@ def test_figures_are_those_of_the_command(tmp_path, capsys):
     assert (folder / "table.md").read_text().startswith(evaluation.table()[:200])
     row = next(row for row in expected["rows"] if row["task"] == "images_to_sounds" and row["method"] == "translator")
     assert evaluation.metrics["images_to_sounds"]["translator"][row["metric"]] == row["value"]
-    assert repr(evaluation).startswith(
-        f"Evaluation({len(expected['rows'])} scores; images_to_sounds, sounds_to_images"
-    )
+    assert repr(evaluation).startswith(f"Evaluation({len(expected['rows'])} scores; images_to_sounds, sounds_to_images")
     assert evaluation._repr_markdown_() == evaluation.table()
     with pytest.raises(ConfigError, match="would be replaced|is a file"):
         (tmp_path / "other").mkdir()
