@@ -10,7 +10,7 @@ import soundfile
 from jaxtyping import Float
 from PIL import Image
 
-from c2c_jax.api.messages import names_arguments
+from c2c_jax.api.messages import flags_to_arguments
 from c2c_jax.io.audio_output import defects, mel_image, write_audio
 
 
@@ -43,7 +43,7 @@ class Audio:
         """Phrases that say whether the sound is silent or clipped; empty if it is neither."""
         return defects(self.samples)
 
-    @names_arguments
+    @flags_to_arguments
     def save(self, path: str | Path) -> Path:
         """Writes a 16-bit `.wav` or `.flac` file, and returns its path. Raises GenerationError for another suffix, and
         if the file cannot be written."""

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from c2c_jax.api.messages import names_arguments
+from c2c_jax.api.messages import flags_to_arguments
 from c2c_jax.api.translator import Translator, as_translator
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.evaluate import EvalRequest
@@ -44,7 +44,7 @@ class Evaluation:
         """All tables in Markdown, with intervals."""
         return "\n".join(map(markdown, tables(self.results.rows)))
 
-    @names_arguments
+    @flags_to_arguments
     def save(self, folder: str | Path) -> Path:
         """Writes metrics.json, table.md, table.tex and vectors.npz, which `c2c report` reads. Raises ConfigError if the
         folder holds other files of these names."""
@@ -58,7 +58,7 @@ class Evaluation:
         return self.table()
 
 
-@names_arguments
+@flags_to_arguments
 def evaluate(
     translator: str | Path | Translator,
     *,

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from c2c_jax import recipes
-from c2c_jax.api.messages import names_arguments
-from c2c_jax.api.translator import UNKNOWN, Translator
+from c2c_jax.api.messages import flags_to_arguments
+from c2c_jax.api.translator import UNKNOWN_SPACE, Translator
 from c2c_jax.config import Config, ImagesConfig, check_fields, flat_fields
 from c2c_jax.data.arrays import ArrayStore
 from c2c_jax.data.images import MIN_IMAGES, image_vectors
@@ -23,7 +23,7 @@ from c2c_jax.io.files import is_array
 from c2c_jax.io.vectors import as_vectors, require_directions
 from c2c_jax.spaces.space import Space, identify
 from c2c_jax.spaces.space_id import SpaceId
-from c2c_jax.training.check import check, drop_foreign_settings
+from c2c_jax.training.check import check, drop_inapplicable_settings
 from c2c_jax.training.run_state import exclusive_run
 from c2c_jax.training.train import train
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 ARRAYS = "arrays"  # stands for file names in the config of a run on arrays
 
 
-@names_arguments
+@flags_to_arguments
 def fit(
     source: Any,
     target: Any,
@@ -94,7 +94,7 @@ def _override(config: Config, fields: Mapping[str, Any]) -> None:
     for section in ("translator", "objective"):
         if f"{section}.kind" in fields:
             _set_field(config, f"{section}.kind", fields[f"{section}.kind"])
-            drop_foreign_settings(section, getattr(config, section))
+            drop_inapplicable_settings(section, getattr(config, section))
     for path, value in fields.items():
         _set_field(config, path, value)
 
@@ -139,7 +139,7 @@ def _space_ids(
     """The ids of the two spaces. Raises StoreError if the widths of the arrays differ from theirs, CheckpointError for
     an unknown checkpoint."""
     if spaces is None:
-        source, target = (SpaceId(name=UNKNOWN, dim=array.shape[1], fingerprint="") for array in arrays)
+        source, target = (SpaceId(name=UNKNOWN_SPACE, dim=array.shape[1], fingerprint="") for array in arrays)
         return source, target
     source, target = (space.id if isinstance(space, Space) else identify(space) for space in spaces)
     for side, space, array in zip(("source", "target"), (source, target), arrays, strict=True):
@@ -150,7 +150,7 @@ def _space_ids(
 
 def _image_vectors(images: Any, clip: str, workdir: Path | None, dim: int) -> Float[np.ndarray, "P S"]:
     if isinstance(images, str | Path) and not is_array(Path(images)):
-        if clip == UNKNOWN:
+        if clip == UNKNOWN_SPACE:
             raise ConfigError("image files need spaces=, whose CLIP encodes them; pass it, or pass the images' vectors")
         vectors_PS = image_vectors(ImagesConfig(files=str(images)), clip, workdir)
         assert vectors_PS is not None

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.api.audio import Audio
-from c2c_jax.api.messages import names_arguments
-from c2c_jax.api.translator import Translator, as_translator, listed
+from c2c_jax.api.messages import flags_to_arguments
+from c2c_jax.api.translator import Translator, as_list, as_translator
 from c2c_jax.errors import CheckpointError, ConfigError
 from c2c_jax.generation.pipeline import Blend, Generation, default_generator, load_generator
 from c2c_jax.generation.sampling import Sampling, checkpoint_sampling
@@ -52,12 +52,12 @@ class Pipeline:
         clip = self._clip or self.translator.source.name
         return f"Pipeline({clip} → {self.translator.name} → {self._generator_name or 'no generator'})"
 
-    @names_arguments
+    @flags_to_arguments
     def encode_images(self, images: Any, *, output_mean: str = "text") -> Float[np.ndarray, "B E"]:
         """Encodes images with CLIP and translates them to unit CLAP vectors [B, E]; see `Translator.encode_images`."""
         return self.translator.encode_images(images, clip=self._clip, output_mean=output_mean)
 
-    @names_arguments
+    @flags_to_arguments
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "B E"]:
         """Encodes one text or several with the generator's CLAP text tower: unit vectors [B, E]."""
         texts = [texts] if isinstance(texts, str) else list(texts)
@@ -65,7 +65,7 @@ class Pipeline:
             require_text(text, "the text")
         return self.generator.encode_text(texts)
 
-    @names_arguments
+    @flags_to_arguments
     def __call__(
         self,
         images: Any,
@@ -89,9 +89,9 @@ class Pipeline:
             blend.check()
             vectors_BE = blend(vectors_BE, self.encode_text(prompt))
         sounds = self.generate(vectors_BE, seed=seed, candidates=candidates, **sampling)
-        return sounds[0] if listed(images)[0] is images else sounds
+        return sounds[0] if as_list(images)[0] is images else sounds
 
-    @names_arguments
+    @flags_to_arguments
     def generate(
         self,
         vectors: Any,
@@ -187,7 +187,7 @@ class Pipeline:
         return checkpoint_sampling(checkpoint_folder(str(self._generator_name)))
 
 
-@names_arguments
+@flags_to_arguments
 def pipeline(
     translator: str | Path | Translator,
     *,
@@ -224,7 +224,7 @@ def pipeline(
         batch_size=batch_size,
         progress=progress,
     )
-    pipe.translator.clip(clip)
+    pipe.translator.load_clip(clip)
     if generator is not None:
         _ = pipe.generator
     return pipe

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.api.messages import names_arguments
-from c2c_jax.api.translator import Translator, as_translator, listed
+from c2c_jax.api.messages import flags_to_arguments
+from c2c_jax.api.translator import Translator, as_list, as_translator
 from c2c_jax.errors import AudioError, ConfigError
 from c2c_jax.io.files import text_to_path
 from c2c_jax.io.progress import Progress
@@ -46,7 +46,7 @@ class SoundLibrary:
     damaged index.
     """
 
-    @names_arguments
+    @flags_to_arguments
     def __init__(
         self, folder: str | Path, clap: str | Space, *, index: str | Path | None = None, progress: bool = True
     ):
@@ -87,7 +87,7 @@ class SoundLibrary:
         """The CLAP that encodes sounds and texts, loaded at first use."""
         return self._clap if isinstance(self._clap, Space) else load_space(self._clap)
 
-    @names_arguments
+    @flags_to_arguments
     def search(
         self,
         images: Any = None,
@@ -125,7 +125,7 @@ class SoundLibrary:
         if text is None:
             if translator is None:
                 raise ConfigError("images need a translator: pass translator=")
-            queries, kind = listed(images), "image"
+            queries, kind = as_list(images), "image"
             vectors_QE = translator.encode_images(queries, clip=clip)
         else:
             queries, kind = [text] if isinstance(text, str) else list(text), "text"

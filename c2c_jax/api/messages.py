@@ -14,7 +14,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def names_arguments(function: Callable[P, T]) -> Callable[P, T]:
+def flags_to_arguments(function: Callable[P, T]) -> Callable[P, T]:
     """Decorator that rewrites flags in the messages of the package's errors: `--config.batch_size` becomes
     `batch_size`, `--output-mean` becomes `output_mean`."""
 

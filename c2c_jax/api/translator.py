@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.api.messages import names_arguments
+from c2c_jax.api.messages import flags_to_arguments
 from c2c_jax.errors import BundleError, ConfigError
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import user_path
@@ -19,7 +19,7 @@ from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
 from c2c_jax.translator.inference import load_clip, require_output_mean, translate
 
 CHECKED_AT_ONCE = 2**14  # vectors
-UNKNOWN = "unknown"  # name of a space that was not stated
+UNKNOWN_SPACE = "unknown"  # name of a space that was not stated
 
 
 class Translator:
@@ -57,7 +57,7 @@ class Translator:
         """The validation scores by name; empty for an imported translator."""
         return dict(self.bundle.metrics)
 
-    @names_arguments
+    @flags_to_arguments
     def translate(self, vectors: Any, *, kind: str = "image", output_mean: str = "text") -> Float[np.ndarray, "B E"]:
         """Translates raw source vectors [B, S] to unit target vectors [B, E], float32.
 
@@ -79,7 +79,7 @@ class Translator:
             parts.append(translate(self.bundle, part_BS, output_mean, kind=kind))
         return np.concatenate(parts)
 
-    @names_arguments
+    @flags_to_arguments
     def encode_images(
         self, images: Any, *, clip: str | None = None, output_mean: str = "text"
     ) -> Float[np.ndarray, "B E"]:
@@ -91,15 +91,15 @@ class Translator:
         Raises ImageError for an image that cannot be read, CheckpointError or BundleError for a wrong CLIP.
         """
         require_output_mean(self.bundle, output_mean)
-        return translate(self.bundle, self.clip(clip).encode_images(listed(images)), output_mean)
+        return translate(self.bundle, self.load_clip(clip).encode_images(as_list(images)), output_mean)
 
-    @names_arguments
-    def clip(self, name: str | None = None) -> Space:
+    @flags_to_arguments
+    def load_clip(self, name: str | None = None) -> Space:
         """The CLIP whose image vectors the translator takes, loaded once. name: its checkpoint; None: the one that the
         translator names. Raises CheckpointError if it cannot be loaded, BundleError if it is not the translator's
         source space."""
         name = name or self.source.name
-        if name == UNKNOWN:
+        if name == UNKNOWN_SPACE:
             raise ConfigError(
                 "the translator was trained on arrays and does not name its CLIP: pass clip= with the checkpoint that "
                 "made the vectors, or spaces= to fit"
@@ -108,7 +108,7 @@ class Translator:
             self._clips[name] = load_clip(self.bundle, name, with_text=False)
         return self._clips[name]
 
-    @names_arguments
+    @flags_to_arguments
     def save(self, folder: str | Path) -> Path:
         """Writes the translator to a folder, which `load`, `c2c` and `c2c_jax.torch` can read. Replaces an earlier one.
 
@@ -121,7 +121,7 @@ class Translator:
         save_bundle(folder, self.bundle)
         return folder
 
-    @names_arguments
+    @flags_to_arguments
     def push_to_hub(self, name: str, *, private: bool = False) -> str:
         """Uploads the translator with a model card to the Hugging Face hub, and returns its address. Needs a token
         (`hf auth login` or HF_TOKEN).
@@ -136,7 +136,7 @@ class Translator:
         return push_bundle(self.bundle, name, origin=self.name, private=private)
 
 
-@names_arguments
+@flags_to_arguments
 def load(name: str | Path) -> Translator:
     """Loads a translator.
 
@@ -152,7 +152,7 @@ def as_translator(translator: str | Path | Translator) -> Translator:
     return translator if isinstance(translator, Translator) else load(translator)
 
 
-def listed(items: Any) -> list[Any]:
+def as_list(items: Any) -> list[Any]:
     """A list of images or texts, from a single one, a sequence, or an array [B, H, W, 3] of images."""
     is_batch = isinstance(items, list | tuple) or getattr(items, "ndim", 0) == 4
     return list(items) if is_batch else [items]

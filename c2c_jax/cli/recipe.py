@@ -124,9 +124,9 @@ def _overridden(config: Config, overrides: Sequence[str]) -> Config:
         raise ConfigError(f"unknown argument {rest[1]}; overrides are written --config.FIELD=VALUE")
     for section in ("translator", "objective"):
         if any(override.startswith(f"--config.{section}.kind=") for override in overrides):
-            from c2c_jax.training.check import drop_foreign_settings  # imports JAX
+            from c2c_jax.training.check import drop_inapplicable_settings  # imports JAX
 
-            drop_foreign_settings(section, getattr(config, section))
+            drop_inapplicable_settings(section, getattr(config, section))
     for match in settings:
         section = getattr(config, match["section"])
         if match[0] in renamed and not _is_known(match["section"], section.kind, match["name"]):

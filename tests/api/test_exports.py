@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import c2c_jax
-from c2c_jax.api.messages import names_arguments
+from c2c_jax.api.messages import flags_to_arguments
 from c2c_jax.errors import ConfigError
 
 
@@ -42,7 +42,7 @@ def test_load_does_not_import_torch():
     ],
 )
 def test_messages_name_arguments(message, expected):
-    @names_arguments
+    @flags_to_arguments
     def fail():
         raise ConfigError(message)
 
