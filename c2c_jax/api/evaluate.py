@@ -1,18 +1,17 @@
 """Scores a translator on captions, on pairs of images and sounds, and on generated sounds."""
 
-import contextlib
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from c2c_jax.api.messages import flags_to_arguments
+from c2c_jax.api.messages import as_integer, flags_to_arguments
 from c2c_jax.api.translator import Translator, as_translator
+from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.evaluate import EvalRequest
 from c2c_jax.evaluation.evaluate import evaluate as evaluate_request
 from c2c_jax.evaluation.results import Results, markdown, notes, require_results_place, tables, write
-from c2c_jax.io.atomic import temporary_folder
+from c2c_jax.io.progress import show_progress
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -73,6 +72,7 @@ def evaluate(
     geometry: bool = False,
     bootstrap: int = 1000,
     seed: int = 0,
+    progress: bool = True,
 ) -> Evaluation:
     """Scores a translator and its baselines, as `c2c evaluate` does.
 
@@ -82,29 +82,29 @@ def evaluate(
     folder of real sounds to compare the generated ones with. store: the training store; None: the one that the run
     recorded. clip, clap: checkpoints; None: those that the translator names. csls: number of neighbours for CSLS
     scores; None: no such scores. geometry: whether to describe the two spaces. bootstrap: number of bootstrap resamples
-    for the intervals. seed: random seed of intervals, folds and subsets.
+    for the intervals. seed: random seed of intervals, folds and subsets. progress: whether to show progress on stderr.
     Raises the same errors as `c2c evaluate`, and ConfigError if there is nothing to evaluate on. Files that cannot be
     read are left out and listed in `notes`.
     """
+    for name, value, least in (("bootstrap", bootstrap, 0), ("seed", seed, 0), ("csls", csls, 1)):
+        if value is not None and as_integer(name, value) < least:
+            raise ConfigError(f"{name} must be {least} or more, found {value}")
     translator = as_translator(translator)
-    with contextlib.ExitStack() as stack:
-        run = translator.path
-        if run is None:
-            run = stack.enter_context(temporary_folder(Path(tempfile.gettempdir()))) / "translator"
-            translator.save(run)
-        request = EvalRequest(
-            run=run,
-            captions=captions,
-            store=_path(store),
-            pairs=_path(pairs),
-            generated=_path(sounds),
-            reference=_path(reference),
-            clip=clip,
-            clap=clap,
-            csls=csls,
-            geometry=geometry,
-            bootstrap=Bootstrap(resamples=bootstrap, seed=seed),
-        )
+    request = EvalRequest(
+        run=translator.path or Path(translator.name),
+        bundle=translator.bundle,
+        captions=captions,
+        store=_path(store),
+        pairs=_path(pairs),
+        generated=_path(sounds),
+        reference=_path(reference),
+        clip=clip or translator.named(translator.source),
+        clap=clap or translator.named(translator.target),
+        csls=csls,
+        geometry=geometry,
+        bootstrap=Bootstrap(resamples=bootstrap, seed=seed),
+    )
+    with show_progress(progress):
         return Evaluation(evaluate_request(request))
 
 

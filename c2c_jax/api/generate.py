@@ -3,20 +3,23 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+import msgspec
 import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.api.audio import Audio
-from c2c_jax.api.messages import flags_to_arguments
-from c2c_jax.api.translator import Translator, as_list, as_translator
-from c2c_jax.errors import CheckpointError, ConfigError
+from c2c_jax.api.messages import as_integer, flags_to_arguments
+from c2c_jax.api.translator import Translator, as_translator
+from c2c_jax.errors import CheckpointError, ConfigError, GenerationError
 from c2c_jax.generation.pipeline import Blend, Generation, default_generator, load_generator
 from c2c_jax.generation.sampling import Sampling, checkpoint_sampling
+from c2c_jax.io.images import as_list, is_several
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.text import require_text
 from c2c_jax.io.vectors import as_vectors
+from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.weights.folders import checkpoint_folder
 from c2c_jax.translator.inference import PROBE
 
@@ -35,9 +38,9 @@ class Pipeline:
         self,
         translator: Translator,
         *,
-        clip: str | None,
+        clip: str | Path | Space | None,
         generator: str | None,
-        clap: str | None,
+        clap: str | Path | Space | None,
         device: str | None,
         dtype: str,
         offload: bool,
@@ -49,7 +52,7 @@ class Pipeline:
         self._options: dict[str, Any] = {"device": device, "dtype": dtype, "offload": offload, "at_once": batch_size}
 
     def __repr__(self) -> str:
-        clip = self._clip or self.translator.source.name
+        clip = self._clip.name if isinstance(self._clip, Space) else self._clip or self.translator.source.name
         return f"Pipeline({clip} → {self.translator.name} → {self._generator_name or 'no generator'})"
 
     @flags_to_arguments
@@ -60,12 +63,20 @@ class Pipeline:
     @flags_to_arguments
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "B E"]:
         """Encodes one text or several with the generator's CLAP text tower: unit vectors [B, E]."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = as_list(texts)
         for text in texts:
             require_text(text, "the text")
-        return self.generator.encode_text(texts)
+        return self.generator.encode_text(texts) if texts else np.zeros((0, self.translator.target.dim), np.float32)
 
-    @flags_to_arguments
+    @overload
+    def __call__(
+        self, images: Sequence[Any], *, prompt: str | None = None, mix: float = 0.5, **settings: Any
+    ) -> list[Audio]: ...
+
+    @overload
+    def __call__(self, images: Any, *, prompt: str | None = None, mix: float = 0.5, **settings: Any) -> Audio: ...
+
+    @flags_to_arguments  # type: ignore[misc]
     def __call__(
         self,
         images: Any,
@@ -73,23 +84,37 @@ class Pipeline:
         prompt: str | None = None,
         mix: float = 0.5,
         output_mean: str = "text",
+        seconds: float | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        negative_prompt: str | None = None,
+        scheduler: str | None = None,
         seed: int = 0,
         candidates: int = 1,
-        **sampling: Any,
-    ) -> Any:
+    ) -> Audio | list[Audio]:
         """Generates a sound for an image: returns an `Audio`; for several images, a list of them.
 
         images: one image or several, see `Translator.encode_images`. prompt: a text to mix in. mix: weight of the
-        prompt, from 0 to 1; the image gets the rest. output_mean: see `Translator.translate`. sampling: the other
-        arguments of `generate`, which also describes `seed` and `candidates`.
+        prompt, from 0 to 1; the image gets the rest. output_mean: see `Translator.translate`. The other arguments are
+        those of `generate`.
         """
+        is_single, images = not is_several(images), as_list(images)
         vectors_BE = self.encode_images(images, output_mean=output_mean)
         if prompt is not None:
             blend = Blend(prompts=(prompt,), weights=(mix,))
             blend.check()
             vectors_BE = blend(vectors_BE, self.encode_text(prompt))
-        sounds = self.generate(vectors_BE, seed=seed, candidates=candidates, **sampling)
-        return sounds[0] if as_list(images)[0] is images else sounds
+        sounds = self.generate(
+            vectors_BE,
+            seconds=seconds,
+            steps=steps,
+            guidance=guidance,
+            negative_prompt=negative_prompt,
+            scheduler=scheduler,
+            seed=seed,
+            candidates=candidates,
+        )
+        return sounds[0] if is_single else sounds
 
     @flags_to_arguments
     def generate(
@@ -122,7 +147,11 @@ class Pipeline:
             "scheduler": scheduler,
         }
         given = {name: value for name, value in flags.items() if value is not None}
-        sampling = Sampling(**self._sampling | given, seed=seed, candidates=candidates)
+        given |= {"seed": as_integer("seed", seed), "candidates": as_integer("candidates", candidates)}
+        try:
+            sampling = msgspec.convert(self._sampling | given, Sampling)
+        except msgspec.ValidationError as error:
+            raise GenerationError(f"a setting has a wrong type: {error}") from None
         generator.check(sampling)
         if candidates > 1 and self.ranker is None:
             raise ConfigError(f"{candidates} candidates need a CLAP with an audio tower to rank them: pass clap")
@@ -191,9 +220,9 @@ class Pipeline:
 def pipeline(
     translator: str | Path | Translator,
     *,
-    clip: str | None = None,
-    generator: str | None = None,
-    clap: str | None = None,
+    clip: str | Path | Space | None = None,
+    generator: str | Path | None = None,
+    clap: str | Path | Space | None = None,
     device: str | None = None,
     dtype: str = "float32",
     offload: bool = False,
@@ -202,8 +231,8 @@ def pipeline(
 ) -> Pipeline:
     """Creates a pipeline that turns images into sounds.
 
-    translator: a `Translator`, or a name for `load`. clip: the CLIP checkpoint; None: the one that the translator
-    names. generator: an AudioLDM, by hub name or folder in diffusers' layout; None: the bundled one for translators of
+    translator: a `Translator`, or a name for `load`. clip: the CLIP, loaded or by name; None: the translator's
+    own. generator: an AudioLDM, by hub name or folder in diffusers' layout; None: the bundled one for translators of
     the mini world; other translators can then only encode images. clap: a CLAP with an audio tower, for CLAP scores;
     None: the translator's own, if it has an audio tower. device: torch device of the generator; None: cuda if
     available. dtype: precision of the generator, "float32", "bfloat16" or "float16". offload: whether to keep networks
@@ -213,10 +242,12 @@ def pipeline(
     CLIP is loaded immediately. The generator is loaded immediately if it is named, otherwise at first use. Raises
     BundleError or CheckpointError for a part that cannot be loaded or does not fit the others.
     """
+    if as_integer("batch_size", batch_size) < 1:
+        raise ConfigError(f"batch_size must be 1 or more, found {batch_size}")
     pipe = Pipeline(
         as_translator(translator),
         clip=clip,
-        generator=generator,
+        generator=None if generator is None else str(generator),
         clap=clap,
         device=device,
         dtype=dtype,

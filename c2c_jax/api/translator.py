@@ -8,18 +8,18 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.api.messages import flags_to_arguments
-from c2c_jax.errors import BundleError, ConfigError
+from c2c_jax.errors import BundleError, ConfigError, ExportError
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import user_path
-from c2c_jax.io.resolve import BUNDLE_FILES, bundle_folder, run_name
+from c2c_jax.io.resolve import BUNDLE_FILES, bundle_folder, is_local, run_name
 from c2c_jax.io.vectors import as_vectors, require_directions
 from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
-from c2c_jax.translator.inference import load_clip, require_output_mean, translate
+from c2c_jax.translator.inference import load_clip, require_output_mean, require_same_space, translate
 
 CHECKED_AT_ONCE = 2**14  # vectors
-UNKNOWN_SPACE = "unknown"  # name of a space that was not stated
+UNKNOWN_SPACE = "(unknown)"  # name of a space that was not stated; no checkpoint can have it
 
 
 class Translator:
@@ -52,6 +52,10 @@ class Translator:
         """The target space: name, width and fingerprint."""
         return self.bundle.target
 
+    def named(self, space: SpaceId) -> str | None:
+        """The name of one of its spaces; None if it was trained on arrays without names."""
+        return None if space.name == UNKNOWN_SPACE else space.name
+
     @property
     def metrics(self) -> dict[str, int | float]:
         """The validation scores by name; empty for an imported translator."""
@@ -81,25 +85,29 @@ class Translator:
 
     @flags_to_arguments
     def encode_images(
-        self, images: Any, *, clip: str | None = None, output_mean: str = "text"
+        self, images: Any, *, clip: str | Path | Space | None = None, output_mean: str = "text"
     ) -> Float[np.ndarray, "B E"]:
         """Encodes images with CLIP and translates them: unit target vectors [B, E], float32.
 
         images: one image or several; each a path, a PIL image or an array [H, W, 3] (integers from 0 to 255, or floats
-        from 0 to 1). clip: the CLIP checkpoint, loaded at the first call; None: the one that the translator names.
+        from 0 to 1). clip: the CLIP, loaded or by name, which is then loaded once; None: the one that the translator
+        names.
         output_mean: see `translate`.
         Raises ImageError for an image that cannot be read, CheckpointError or BundleError for a wrong CLIP.
         """
         require_output_mean(self.bundle, output_mean)
-        return translate(self.bundle, self.load_clip(clip).encode_images(as_list(images)), output_mean)
+        return translate(self.bundle, self.load_clip(clip).encode_images(images), output_mean)
 
     @flags_to_arguments
-    def load_clip(self, name: str | None = None) -> Space:
-        """The CLIP whose image vectors the translator takes, loaded once. name: its checkpoint; None: the one that the
-        translator names. Raises CheckpointError if it cannot be loaded, BundleError if it is not the translator's
-        source space."""
-        name = name or self.source.name
-        if name == UNKNOWN_SPACE:
+    def load_clip(self, name: str | Path | Space | None = None) -> Space:
+        """The CLIP whose image vectors the translator takes, loaded once. name: its checkpoint, or a loaded space;
+        None: the one that the translator names. Raises CheckpointError if it cannot be loaded, BundleError if it is
+        not the translator's source space."""
+        if isinstance(name, Space):
+            require_same_space(self.source, name.id, "the CLIP")
+            return name
+        name = str(name or self.named(self.source) or "")
+        if not name:
             raise ConfigError(
                 "the translator was trained on arrays and does not name its CLIP: pass clip= with the checkpoint that "
                 "made the vectors, or spaces= to fit"
@@ -132,6 +140,8 @@ class Translator:
         from c2c_jax.publishing.export import push_bundle
         from c2c_jax.publishing.hub import require_access
 
+        if not self.named(self.source) or not self.named(self.target):
+            raise ExportError("the translator was trained on arrays and does not name its spaces: pass spaces= to fit")
         require_access(name)
         return push_bundle(self.bundle, name, origin=self.name, private=private)
 
@@ -144,15 +154,10 @@ def load(name: str | Path) -> Translator:
     repository of the Hugging Face hub, OWNER/NAME or OWNER/NAME@REVISION; see `bundle_folder`.
     Raises BundleNotFoundError if there is none, BundleError if it is damaged.
     """
-    return Translator(load_bundle(bundle_folder(name)), user_path(str(name)))
+    path = user_path(str(name))
+    return Translator(load_bundle(bundle_folder(name)), path.absolute() if is_local(path) else path)
 
 
 def as_translator(translator: str | Path | Translator) -> Translator:
     """A translator, loaded if only its name is given."""
     return translator if isinstance(translator, Translator) else load(translator)
-
-
-def as_list(items: Any) -> list[Any]:
-    """A list of images or texts, from a single one, a sequence, or an array [B, H, W, 3] of images."""
-    is_batch = isinstance(items, list | tuple) or getattr(items, "ndim", 0) == 4
-    return list(items) if is_batch else [items]

@@ -33,11 +33,14 @@ def test_load_does_not_import_torch():
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("pass a smaller --config.data.validation_size", "pass a smaller data.validation_size"),
+        ("pass a smaller --config.data.validation_size", "pass a smaller validation"),
         ("pass another --workdir", "pass another workdir"),
         ("--output-mean is 'x'", "output_mean is 'x'"),
         ("try --config.optimizer.clip_norm=1.0 or --mix", "try optimizer.clip_norm=1.0 or mix"),
         ("run c2c calibrate RUN --images photos/", "run c2c calibrate RUN --images photos/"),
+        ("for --output-mean audio: run c2c calibrate --sounds", "for output_mean audio: run c2c calibrate --sounds"),
+        ("--push me/x: run `hf auth login --force`", "push me/x: run `hf auth login --force`"),
+        ("there is no a\nb", "there is no a\\nb"),
         ("an en dash – and -- two hyphens", "an en dash – and -- two hyphens"),
     ],
 )

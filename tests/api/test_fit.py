@@ -141,6 +141,13 @@ def test_settings_of_another_kind_are_dropped_from_the_recipe():
         ({"batch_size": "x"}, ConfigError, "of type int"),
         ({"recipe": "norecipe"}, ConfigError, "norecipe"),
         ({"validation": 0}, ConfigError, "validation is 0"),
+        ({"validation": "0.1"}, ConfigError, "validation must be a whole number"),
+        ({"data.validation_size": 7}, ConfigError, "set by fit itself: pass validation="),
+        ({"translator": "mlp"}, ConfigError, "must be a dictionary"),
+        ({"recipe": None}, ConfigError, "recipe must be"),
+        ({"workdir": __file__}, ConfigError, "workdir .* is a file"),
+        ({"source": SOURCE[:1], "target": TARGET[:1]}, ConfigError, "source has 1 rows"),
+        ({"images": "photos/"}, ConfigError, "image files need spaces="),
         ({"validation": 500}, ConfigError, "validation is 500"),
         ({"images": IMAGES[:3]}, ImageError, "images has 3"),
         ({"images": IMAGES[:, :5]}, VectorError, r"images must be an array \[N, 24\]"),
@@ -174,3 +181,12 @@ def test_spaces_are_recorded_and_found_again():
     with pytest.raises(ConfigError, match="does not name its CLIP"):
         unnamed.encode_images("examples/dog.png")
     assert unnamed.encode_images("examples/dog.png", clip="miniworld/clip").shape == (1, 64)
+
+
+def test_numbers_of_numpy_and_the_docstrings_example():
+    numbers = {"steps": np.int64(3), "seed": np.int64(1), "validation": np.int64(30)}
+    translator = c2c_jax.fit(
+        SOURCE, TARGET, adapt=False, translator={"kind": "mlp", "settings": {"width": 256}},
+        **{**QUICK, **numbers, "optimizer.learning_rate": np.float32(1e-4)},
+    )  # fmt: skip
+    assert translator.metrics["held_out"] == 30 and translator.bundle.spec.settings.width == 256
