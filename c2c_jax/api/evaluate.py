@@ -87,7 +87,7 @@ def evaluate(
     read are left out and listed in `notes`.
     """
     for name, value, least in (("bootstrap", bootstrap, 0), ("seed", seed, 0), ("csls", csls, 1)):
-        if value is not None and as_integer(name, value) < least:
+        if (value is not None or name != "csls") and as_integer(name, value) < least:
             raise ConfigError(f"{name} must be {least} or more, found {value}")
     translator = as_translator(translator)
     request = EvalRequest(
