@@ -79,6 +79,18 @@ def log_to_stderr() -> Iterator[None]:
         logger.propagate = propagate
 
 
+@contextlib.contextmanager
+def unchanged_root_logger() -> Iterator[None]:
+    """Context manager for imports of libraries that configure the root logger, which belongs to the program."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
 def stdout_console() -> SafeConsole:
     """Makes the console for tables on a terminal: no markup."""
     return SafeConsole(highlight=False, markup=False, emoji=False)

@@ -30,6 +30,12 @@ def test_load_does_not_import_torch():
     assert found.stdout.strip() == "False", found.stderr
 
 
+def test_the_root_logger_is_the_programs():
+    code = "import logging, c2c_jax; c2c_jax.fit; c2c_jax.evaluate; print(logging.getLogger().handlers)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.strip() == "[]", found.stderr
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
