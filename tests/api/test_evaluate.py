@@ -11,6 +11,7 @@ from c2c_jax.errors import ConfigError
 from c2c_jax.miniworld.show import export
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_command(tmp_path, capsys):
     export(tmp_path / "pairs", "test", 40, 0, "picture")
     pairs = tmp_path / "pairs" / "manifest.csv"
@@ -31,6 +32,7 @@ def test_figures_are_those_of_the_command(tmp_path, capsys):
         evaluation.save(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_translators_in_memory_are_evaluated(tmp_path):
     export(tmp_path / "pairs", "test", 40, 0, "picture")
     loaded = c2c_jax.load("miniworld/translator")

@@ -130,6 +130,7 @@ def test_parts_that_do_not_fit_are_refused(clip_folder, audioldm_folder):
         c2c_jax.pipeline(TRANSLATOR, generator="miniworld/nothing")
 
 
+@pytest.mark.slow
 def test_a_generator_is_needed_for_sounds_alone():
     rng = np.random.default_rng(0)
     spaces = ("miniworld/clip", "miniworld/audioldm:text_encoder")
