@@ -3,7 +3,7 @@
     translator = c2c_jax.load("miniworld/translator")
     clap_vectors = translator.translate(clip_vectors)
 
-Importing this package imports neither JAX nor torch: the functions and classes below are imported at first use.
+Importing this package imports neither JAX nor torch: each function and class is imported at its first use.
 """
 
 import importlib

@@ -203,7 +203,7 @@ class Config:
         "noisy_mrr",
         "Validation score that selects the bundle. noisy_mrr favours translators that find the exact item, "
         "noisy_cosine those that find items of the right class; others score unperturbed captions, and noisy_mrr then "
-        "compares the candidates (docs/training.md).",
+        "compares the candidates (docs/selection.md).",
         choices=(*PERTURBED_SCORES, *CAPTION_SCORES),
     )
     adapt: bool = setting(

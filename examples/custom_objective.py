@@ -1,4 +1,4 @@
-"""Trains with an objective of one's own: a margin to the hardest negative, as in VSE++ (Faghri et al. 2018).
+"""Trains with a custom objective: a margin to the hardest negative, as in VSE++ (Faghri et al. 2018).
 
     python examples/custom_objective.py
 
@@ -21,7 +21,7 @@ from c2c_jax.training.objectives import Objective, register_objective
 @register_objective("hardest_negative")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HardestNegative(Objective):
-    margin: float = setting(0.2, "By how much pairs must exceed the largest other cosine.", gt=0, le=2)
+    margin: float = setting(0.2, "Margin by which a pair must exceed the largest other cosine.", gt=0, le=2)
 
     def loss(self, params, predicted_BE, target_BE, progress):
         predicted_BE = predicted_BE / jnp.linalg.norm(predicted_BE, axis=1, keepdims=True)
@@ -36,7 +36,7 @@ def main() -> None:
     clip, clap = c2c_jax.load_space("miniworld/clip"), c2c_jax.load_space("miniworld/clap")
     vectors = clip.encode_text(texts), clap.encode_text(texts)
     for objective in ("infonce", "hardest_negative"):
-        # Without adapt, the trained translator itself is returned, not a closed-form map that may score better.
+        # With adapt=False, the trained translator itself is returned, even if a closed-form map scores better.
         translator = c2c_jax.fit(*vectors, objective={"kind": objective}, adapt=False, steps=200, progress=False)
         print(f"{objective:17} recall@1 {translator.metrics['recall@1']:.3f}")
 

@@ -2,12 +2,12 @@
 # # Images to sounds with c2c_jax
 #
 # CLIP embeds images and texts, CLAP embeds sounds and texts. A *translator* maps CLIP vectors to CLAP vectors. It is
-# trained on captions alone, since a caption has a vector in both spaces. A translated image then prompts AudioLDM,
-# which generates a sound, or finds the nearest sounds in a library.
+# trained on captions alone, since a caption has a vector in both spaces. The translated vector of an image then either
+# prompts AudioLDM, which generates a sound, or finds the nearest sounds in a library.
 #
 # This notebook runs in the **mini world**, which comes with the package: drawings, synthetic sounds and captions of 24
 # sources of sound, and a small CLIP, CLAP and AudioLDM that were trained on them. Nothing is downloaded. With your own
-# images, replace the four `miniworld/…` names by published checkpoints; the last section says how.
+# images, replace the four `miniworld/…` names with published checkpoints; the last section shows how.
 
 # %% tags=["install"]
 # %pip install -q "c2c_jax[torch]"
@@ -28,7 +28,7 @@ from c2c_jax.torch import Translator
 # %% [markdown]
 # ## A sound for an image
 #
-# `image_at` draws a scene of the mini world. Paths of files, PIL images and arrays work alike.
+# `image_at` draws a scene of the mini world. You can also pass a file path, a PIL image or an array.
 
 # %%
 image = image_at("test", 3)
@@ -50,13 +50,13 @@ display(audio.spectrogram("mel spectrogram"))
 audio
 
 # %% [markdown]
-# `audio.save("dog.wav")` writes a file. A text can be mixed in, and of several candidates the best one is returned:
-# `pipe(image, prompt="heavy rain", mix=0.3, candidates=4)`.
+# `audio.save("dog.wav")` writes a file. `pipe(image, prompt="heavy rain", mix=0.3, candidates=4)` mixes in a text,
+# generates four candidates and returns the best one.
 
 # %% [markdown]
 # ## The nearest sounds of a library
 #
-# A library is a folder of sounds. They are encoded once, and an index is kept beside them.
+# A library is a folder of sounds. They are encoded once, and their vectors are stored in an index inside the folder.
 
 # %%
 folder = Path(tempfile.mkdtemp()) / "world"
@@ -75,8 +75,8 @@ for score, path in library.search(text="a car revs twice", k=3):
 # %% [markdown]
 # ## Training a translator
 #
-# `fit` takes two arrays of vectors, row by row of the same captions. Vectors of images without labels help it to choose
-# among candidates. A few seconds are enough here; with millions of captions it takes minutes.
+# `fit` takes two arrays of vectors, whose rows belong to the same captions. Vectors of unlabelled images help it to
+# select the best of several candidates. Here it takes a few seconds; with millions of captions it takes minutes.
 
 # %%
 texts = list(captions("train", 2000))
@@ -102,14 +102,14 @@ translator.metrics
 # %% [markdown]
 # ## How good is it?
 #
-# The pairs of images and sounds that were exported above were not used in training. An image is *right* by class if the
+# The pairs of images and sounds that were exported above were not used in training. An image counts as right if the
 # sound nearest to it has the same source.
 
 # %%
 evaluation = c2c_jax.evaluate(translator, pairs=folder / "manifest.csv", bootstrap=200)
-figures = evaluation.metrics["images_to_sounds"]
+scores = evaluation.metrics["images_to_sounds"]
 for method in ("translator", "chance"):
-    print(f"{method:12} right source {figures[method]['neighbour_accuracy']:.2f}")
+    print(f"{method:12} right source {scores[method]['neighbour_accuracy']:.2f}")
 
 # %%
 evaluation
@@ -128,8 +128,8 @@ clap_vectors.shape
 # %% [markdown]
 # ## With your own images
 #
-# 1. Take a CLIP, such as `openai/clip-vit-base-patch32`, and the CLAP that your generator was trained with, such as
-#    `cvssp/audioldm-s-full-v2:text_encoder`. Both are downloaded at the first use.
-# 2. Embed some 100,000 captions with both, and `fit` a translator, with a few hundred of your photographs as `images`.
-#    `c2c train --recipe recommended --data txt:captions.txt --source CLIP --target CLAP` does both steps, and resumes.
+# 1. Choose a CLIP, such as `openai/clip-vit-base-patch32`, and the CLAP that your generator was trained with, such as
+#    `cvssp/audioldm-s-full-v2:text_encoder`. Both are downloaded at first use.
+# 2. Embed about 100,000 captions with both, and `fit` a translator, with a few hundred of your photographs as `images`.
+#    `c2c train --recipe recommended --data txt:captions.txt --source CLIP --target CLAP` does both, and can resume.
 # 3. `c2c_jax.pipeline(translator, generator="cvssp/audioldm-s-full-v2")` turns photographs into sounds.

@@ -1,13 +1,13 @@
-"""Trains a translator on the captions of a text file, one a line, and saves it.
+"""Trains a translator on the captions of a text file, one per line, and saves it.
 
     python examples/train_on_your_captions.py captions.txt --out translator
     python examples/train_on_your_captions.py captions.txt --out translator --images photos/ \\
         --clip openai/clip-vit-base-patch32 --clap laion/clap-htsat-unfused
 
-Some thousand captions are a start. Each is encoded by CLIP's and by CLAP's text tower; the translator learns to map the
-first vector to the second. A few hundred images without labels set the mean of images, which improves what the
-translator does with images. For millions of captions, use `c2c train --recipe recommended --data txt:captions.txt`,
-which stores the vectors on disk and resumes after an interruption.
+A few thousand captions are enough to start. Each is encoded by CLIP's and by CLAP's text tower; the translator learns
+to map the first vector to the second. A few hundred unlabelled images provide the mean of images, which improves the
+translation of images. For millions of captions, use `c2c train --recipe recommended --data txt:captions.txt`, which
+stores the vectors on disk and resumes after an interruption.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("captions", type=Path, help="text file, one caption a line")
+    parser.add_argument("captions", type=Path, help="text file, one caption per line")
     parser.add_argument("--out", type=Path, required=True, help="folder of the translator")
     parser.add_argument("--images", type=Path, help="folder of images")
     parser.add_argument("--clip", default="miniworld/clip", help="CLIP checkpoint (default: %(default)s)")

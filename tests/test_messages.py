@@ -22,6 +22,12 @@ from tests.fixtures.programs import ROOT
 TRANSLATOR = Path("miniworld/translator")
 
 
+@pytest.fixture(autouse=True)
+def no_status_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress of a slow machine is not shown."""
+    monkeypatch.setattr("c2c_jax.io.progress.SECONDS", 1e6)
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> Path:
     """Images, sounds and captions, some of each unusable."""

@@ -1,4 +1,4 @@
-"""Lists the arguments in the package's docstrings on the page of the Python API: an extension of mkdocstrings.
+"""An extension of mkdocstrings that shows arguments in the package's docstrings as lists, for the Python API page.
 
 A docstring describes its arguments in sentences, `source: raw vectors [N, S]. target: ...`. The page shows them as a
 list. The package's exceptions and files of `docs/` that a docstring names become links.

@@ -41,7 +41,7 @@ def commands() -> str:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help of one width, whatever the terminal's."""
+    """Help of a fixed width, independent of the terminal."""
 
     def __init__(self, prog: str):
         super().__init__(prog, width=80)

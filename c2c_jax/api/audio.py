@@ -10,7 +10,7 @@ import soundfile
 from jaxtyping import Float
 from PIL import Image
 
-from c2c_jax.api.messages import names_arguments
+from c2c_jax.api.messages import flags_to_arguments
 from c2c_jax.io.audio_output import defects, mel_image, write_audio
 
 
@@ -18,9 +18,9 @@ from c2c_jax.io.audio_output import defects, mel_image, write_audio
 class Audio:
     """A mono sound.
 
-    samples: float32 [n] in −1..1. sample_rate: in Hz. clap_vector: the unit CLAP vector [E] that it was generated from.
-    clap_score: cosine of the sound's own CLAP vector to it; None without a CLAP that encodes sounds. seed: of the
-    initial noise.
+    samples: float32 [n] in −1..1. sample_rate: samples per second. clap_vector: the unit CLAP vector [E] that the sound
+    was generated from. clap_score: cosine of `clap_vector` and the CLAP vector of the sound itself; None if no CLAP
+    with an audio tower is available. seed: seed of the initial noise.
     """
 
     samples: Float[np.ndarray, "n"]
@@ -35,18 +35,18 @@ class Audio:
 
     @property
     def seconds(self) -> float:
-        """The duration."""
+        """The duration in seconds."""
         return len(self.samples) / self.sample_rate
 
     @property
     def defects(self) -> list[str]:
-        """Says whether the sound is silent or clipped, in phrases; [] if neither."""
+        """Phrases that say whether the sound is silent or clipped; empty if it is neither."""
         return defects(self.samples)
 
-    @names_arguments
+    @flags_to_arguments
     def save(self, path: str | Path) -> Path:
-        """Writes a 16-bit `.wav` or `.flac` file. Raises GenerationError for another suffix, and if it cannot be
-        written."""
+        """Writes a 16-bit `.wav` or `.flac` file, and returns its path. Raises GenerationError for another suffix, and
+        if the file cannot be written."""
         path = Path(path).expanduser()
         write_audio(path, self.samples, self.sample_rate)
         return path

@@ -3,20 +3,23 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+import msgspec
 import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.api.audio import Audio
-from c2c_jax.api.messages import names_arguments
-from c2c_jax.api.translator import Translator, as_translator, listed
-from c2c_jax.errors import CheckpointError, ConfigError
+from c2c_jax.api.messages import as_integer, flags_to_arguments
+from c2c_jax.api.translator import Translator, as_translator
+from c2c_jax.errors import CheckpointError, ConfigError, GenerationError
 from c2c_jax.generation.pipeline import Blend, Generation, default_generator, load_generator
 from c2c_jax.generation.sampling import Sampling, checkpoint_sampling
+from c2c_jax.io.images import as_list, is_several
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.text import require_text
 from c2c_jax.io.vectors import as_vectors
+from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.weights.folders import checkpoint_folder
 from c2c_jax.translator.inference import PROBE
 
@@ -35,9 +38,9 @@ class Pipeline:
         self,
         translator: Translator,
         *,
-        clip: str | None,
+        clip: str | Path | Space | None,
         generator: str | None,
-        clap: str | None,
+        clap: str | Path | Space | None,
         device: str | None,
         dtype: str,
         offload: bool,
@@ -49,23 +52,31 @@ class Pipeline:
         self._options: dict[str, Any] = {"device": device, "dtype": dtype, "offload": offload, "at_once": batch_size}
 
     def __repr__(self) -> str:
-        clip = self._clip or self.translator.source.name
+        clip = self._clip.name if isinstance(self._clip, Space) else self._clip or self.translator.source.name
         return f"Pipeline({clip} → {self.translator.name} → {self._generator_name or 'no generator'})"
 
-    @names_arguments
+    @flags_to_arguments
     def encode_images(self, images: Any, *, output_mean: str = "text") -> Float[np.ndarray, "B E"]:
         """Encodes images with CLIP and translates them to unit CLAP vectors [B, E]; see `Translator.encode_images`."""
         return self.translator.encode_images(images, clip=self._clip, output_mean=output_mean)
 
-    @names_arguments
+    @flags_to_arguments
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "B E"]:
         """Encodes one text or several with the generator's CLAP text tower: unit vectors [B, E]."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = as_list(texts)
         for text in texts:
             require_text(text, "the text")
-        return self.generator.encode_text(texts)
+        return self.generator.encode_text(texts) if texts else np.zeros((0, self.translator.target.dim), np.float32)
 
-    @names_arguments
+    @overload
+    def __call__(
+        self, images: Sequence[Any], *, prompt: str | None = None, mix: float = 0.5, **settings: Any
+    ) -> list[Audio]: ...
+
+    @overload
+    def __call__(self, images: Any, *, prompt: str | None = None, mix: float = 0.5, **settings: Any) -> Audio: ...
+
+    @flags_to_arguments  # type: ignore[misc]
     def __call__(
         self,
         images: Any,
@@ -73,24 +84,39 @@ class Pipeline:
         prompt: str | None = None,
         mix: float = 0.5,
         output_mean: str = "text",
+        seconds: float | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        negative_prompt: str | None = None,
+        scheduler: str | None = None,
         seed: int = 0,
         candidates: int = 1,
-        **sampling: Any,
-    ) -> Any:
-        """Generates a sound for an image: an `Audio`; for several images, a list of them.
+    ) -> Audio | list[Audio]:
+        """Generates a sound for an image: returns an `Audio`; for several images, a list of them.
 
-        images: as for `encode_images`. prompt: a text to mix in, with the weight `mix` from 0 to 1; the image gets the
-        rest. The other arguments are those of `generate`.
+        images: one image or several, see `Translator.encode_images`. prompt: a text to mix in. mix: weight of the
+        prompt, from 0 to 1; the image gets the rest. output_mean: see `Translator.translate`. The other arguments are
+        those of `generate`.
         """
+        is_single, images = not is_several(images), as_list(images)
         vectors_BE = self.encode_images(images, output_mean=output_mean)
         if prompt is not None:
             blend = Blend(prompts=(prompt,), weights=(mix,))
             blend.check()
             vectors_BE = blend(vectors_BE, self.encode_text(prompt))
-        sounds = self.generate(vectors_BE, seed=seed, candidates=candidates, **sampling)
-        return sounds[0] if listed(images)[0] is images else sounds
+        sounds = self.generate(
+            vectors_BE,
+            seconds=seconds,
+            steps=steps,
+            guidance=guidance,
+            negative_prompt=negative_prompt,
+            scheduler=scheduler,
+            seed=seed,
+            candidates=candidates,
+        )
+        return sounds[0] if is_single else sounds
 
-    @names_arguments
+    @flags_to_arguments
     def generate(
         self,
         vectors: Any,
@@ -103,12 +129,13 @@ class Pipeline:
         seed: int = 0,
         candidates: int = 1,
     ) -> list[Audio]:
-        """Generates a sound for each CLAP vector [B, E], of any length.
+        """Generates a sound for each of B CLAP vectors [B, E], which need not be unit vectors. Settings that are None
+        take the value that the generator's checkpoint recommends, or else the default of `Sampling`.
 
-        seconds: duration. steps: of denoising. guidance: scale of classifier-free guidance; 1: none. negative_prompt:
-        a text that guidance steers away from. scheduler: "dpm++", "unipc" or "ddim". None: the checkpoint's own
-        setting, or `Sampling`'s. seed: of the noise; a sound depends on its vector and seed, not on its batch.
-        candidates: sounds sampled for each vector, of which the one with the best CLAP score is returned.
+        seconds: duration of the sounds. steps: number of denoising steps. guidance: scale of classifier-free guidance;
+        1 = no guidance. negative_prompt: a text that guidance steers away from. scheduler: "dpm++", "unipc" or "ddim".
+        seed: seed of the initial noise; a sound depends on its vector and the seed, not on the other vectors.
+        candidates: number of sounds sampled for each vector, of which the one with the best CLAP score is returned.
         Raises GenerationError for settings that the generator does not support.
         """
         generator = self.generator
@@ -120,7 +147,11 @@ class Pipeline:
             "scheduler": scheduler,
         }
         given = {name: value for name, value in flags.items() if value is not None}
-        sampling = Sampling(**self._sampling | given, seed=seed, candidates=candidates)
+        given |= {"seed": as_integer("seed", seed), "candidates": as_integer("candidates", candidates)}
+        try:
+            sampling = msgspec.convert(self._sampling | given, Sampling)
+        except msgspec.ValidationError as error:
+            raise GenerationError(f"a setting has a wrong type: {error}") from None
         generator.check(sampling)
         if candidates > 1 and self.ranker is None:
             raise ConfigError(f"{candidates} candidates need a CLAP with an audio tower to rank them: pass clap")
@@ -152,8 +183,8 @@ class Pipeline:
 
     @functools.cached_property
     def generator(self) -> "AudioLDM":
-        """The sound generator, loaded at first use. Raises ConfigError without one, CheckpointError or BundleError for
-        one that cannot be loaded or has another CLAP than the translator's."""
+        """The sound generator, loaded at first use. Raises ConfigError if there is none, CheckpointError if it cannot
+        be loaded, BundleError if it has another CLAP than the translator's."""
         if self._generator_name is None:
             raise ConfigError(
                 f"translators to {self.translator.target.name} have no default generator: pass generator= with an "
@@ -164,8 +195,8 @@ class Pipeline:
 
     @functools.cached_property
     def ranker(self) -> "Ranker | None":
-        """The CLAP that scores sounds, loaded at first use; None if none was named and the translator's has no audio
-        tower or is not on this machine."""
+        """The CLAP that scores sounds, loaded at first use; None if `clap` was not passed and the translator's own CLAP
+        has no audio tower or is not on this machine."""
         from c2c_jax.generation.ranking import Ranker
 
         try:
@@ -185,35 +216,38 @@ class Pipeline:
         return checkpoint_sampling(checkpoint_folder(str(self._generator_name)))
 
 
-@names_arguments
+@flags_to_arguments
 def pipeline(
     translator: str | Path | Translator,
     *,
-    clip: str | None = None,
-    generator: str | None = None,
-    clap: str | None = None,
+    clip: str | Path | Space | None = None,
+    generator: str | Path | None = None,
+    clap: str | Path | Space | None = None,
     device: str | None = None,
     dtype: str = "float32",
     offload: bool = False,
     batch_size: int = 4,
     progress: bool = True,
 ) -> Pipeline:
-    """Makes a pipeline from images to sounds.
+    """Creates a pipeline that turns images into sounds.
 
-    translator: a `Translator`, or a name for `load`. clip: the CLIP checkpoint; None: the one that the translator
-    names. generator: AudioLDM, a hub name or a folder in diffusers' layout; None: none is needed for `encode_images`,
-    and translators of the mini world have their own. clap: a CLAP with an audio tower, for CLAP scores; None: the
-    translator's, if it has one. device: of the generator, in torch's words; None: cuda if available. dtype: of the
-    generator, "float32", "bfloat16" or "float16". offload: keep networks in main memory while they are not in use.
-    batch_size: sounds sampled together. progress: whether to show progress on stderr.
+    translator: a `Translator`, or a name for `load`. clip: the CLIP, loaded or by name; None: the translator's
+    own. generator: an AudioLDM, by hub name or folder in diffusers' layout; None: the bundled one for translators of
+    the mini world; other translators can then only encode images. clap: a CLAP with an audio tower, for CLAP scores;
+    None: the translator's own, if it has an audio tower. device: torch device of the generator; None: cuda if
+    available. dtype: precision of the generator, "float32", "bfloat16" or "float16". offload: whether to keep networks
+    in main memory while they are not in use. batch_size: number of sounds sampled together. progress: whether to show
+    progress on stderr.
 
-    CLIP is loaded at once, and the generator if it is named. Raises BundleError or CheckpointError for a part that
-    cannot be loaded or does not fit the others.
+    CLIP is loaded immediately. The generator is loaded immediately if it is named, otherwise at first use. Raises
+    BundleError or CheckpointError for a part that cannot be loaded or does not fit the others.
     """
+    if as_integer("batch_size", batch_size) < 1:
+        raise ConfigError(f"batch_size must be 1 or more, found {batch_size}")
     pipe = Pipeline(
         as_translator(translator),
         clip=clip,
-        generator=generator,
+        generator=None if generator is None else str(generator),
         clap=clap,
         device=device,
         dtype=dtype,
@@ -221,7 +255,7 @@ def pipeline(
         batch_size=batch_size,
         progress=progress,
     )
-    pipe.translator.clip(clip)
+    pipe.translator.load_clip(clip)
     if generator is not None:
         _ = pipe.generator
     return pipe

@@ -1,4 +1,4 @@
-"""The translator as users of the package meet it: loaded by name or trained on arrays."""
+"""The public `Translator` class, and `load`, which loads one by name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,27 +7,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.api.messages import names_arguments
-from c2c_jax.errors import BundleError, ConfigError
+from c2c_jax.api.messages import flags_to_arguments
+from c2c_jax.errors import BundleError, ConfigError, ExportError
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import user_path
-from c2c_jax.io.resolve import BUNDLE_FILES, bundle_folder, run_name
+from c2c_jax.io.resolve import BUNDLE_FILES, bundle_folder, is_local, run_name
 from c2c_jax.io.vectors import as_vectors, require_directions
 from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
-from c2c_jax.translator.inference import load_clip, require_output_mean, translate
+from c2c_jax.translator.inference import load_clip, require_output_mean, require_same_space, translate
 
 CHECKED_AT_ONCE = 2**14  # vectors
-UNKNOWN = "unknown"  # name of a space that was not stated
+UNKNOWN_SPACE = "(unknown)"  # name of a space that was not stated; no checkpoint can have it
 
 
 class Translator:
     """A trained translator from the vectors of one joint embedding space (CLIP) to those of another (CLAP).
 
-    Create it with `c2c_jax.load` or `c2c_jax.fit`. path: what it was loaded from, or the work directory of `fit`; None
-    if it is only in memory. history: the log of its training, one dictionary an entry; empty unless it comes from
-    `fit`.
+    Create it with `c2c_jax.load` or `c2c_jax.fit`. path: where it was loaded from, or the work directory of `fit`; None
+    if it exists only in memory. history: the training log, one dictionary per entry; empty unless it comes from `fit`.
     """
 
     def __init__(self, bundle: Bundle, path: Path | None = None, history: Sequence[dict[str, Any]] = ()):
@@ -40,7 +39,7 @@ class Translator:
 
     @property
     def name(self) -> str:
-        """The name of the run, folder or hub repository that it comes from; "untitled" if it is only in memory."""
+        """The name of the run, folder or hub repository that it comes from; "untitled" if it exists only in memory."""
         return "untitled" if self.path is None else printable(run_name(self.path))
 
     @property
@@ -53,19 +52,24 @@ class Translator:
         """The target space: name, width and fingerprint."""
         return self.bundle.target
 
+    def named(self, space: SpaceId) -> str | None:
+        """The name of one of its spaces; None if it was trained on arrays without names."""
+        return None if space.name == UNKNOWN_SPACE else space.name
+
     @property
     def metrics(self) -> dict[str, int | float]:
         """The validation scores by name; empty for an imported translator."""
         return dict(self.bundle.metrics)
 
-    @names_arguments
+    @flags_to_arguments
     def translate(self, vectors: Any, *, kind: str = "image", output_mean: str = "text") -> Float[np.ndarray, "B E"]:
         """Translates raw source vectors [B, S] to unit target vectors [B, E], float32.
 
-        vectors: an array of numpy, JAX or torch. Images and texts are centred differently, so `kind` says which they
-        are. output_mean: the mean that is added to translations of images, that of captions or of sounds.
-        Raises VectorError for an array of another width or with vectors that are zero or not finite, ConfigError for
-        a mean that the translator does not have.
+        vectors: an array of numpy, JAX or torch, or the path of an .npy file. kind: "image" or "text", what the vectors
+        are of; the two are centred differently. output_mean: "text" or "audio", the mean that is added to translations
+        of images: that of captions or that of sounds.
+        Raises VectorError for an array of another width or with vectors that are zero or not finite, ConfigError for a
+        mean that the translator does not have.
         """
         if kind not in ("image", "text"):
             raise ConfigError(f"kind is {kind!r:.40}: pass image or text")
@@ -79,25 +83,31 @@ class Translator:
             parts.append(translate(self.bundle, part_BS, output_mean, kind=kind))
         return np.concatenate(parts)
 
-    @names_arguments
+    @flags_to_arguments
     def encode_images(
-        self, images: Any, *, clip: str | None = None, output_mean: str = "text"
+        self, images: Any, *, clip: str | Path | Space | None = None, output_mean: str = "text"
     ) -> Float[np.ndarray, "B E"]:
         """Encodes images with CLIP and translates them: unit target vectors [B, E], float32.
 
-        images: one image or several; each a path, a PIL image or an array [H, W, 3] (0 to 255, or floats from 0 to 1).
-        clip: the CLIP checkpoint; None: the one that the translator names. It is loaded at the first call.
+        images: one image or several; each a path, a PIL image or an array [H, W, 3] (integers from 0 to 255, or floats
+        from 0 to 1). clip: the CLIP, loaded or by name, which is then loaded once; None: the one that the translator
+        names.
+        output_mean: see `translate`.
         Raises ImageError for an image that cannot be read, CheckpointError or BundleError for a wrong CLIP.
         """
         require_output_mean(self.bundle, output_mean)
-        return translate(self.bundle, self.clip(clip).encode_images(listed(images)), output_mean)
+        return translate(self.bundle, self.load_clip(clip).encode_images(images), output_mean)
 
-    @names_arguments
-    def clip(self, name: str | None = None) -> Space:
-        """The CLIP whose image vectors the translator takes, loaded once. name: its checkpoint; None: the one that the
-        translator names. Raises CheckpointError, or BundleError for another space than the translator's."""
-        name = name or self.source.name
-        if name == UNKNOWN:
+    @flags_to_arguments
+    def load_clip(self, name: str | Path | Space | None = None) -> Space:
+        """The CLIP whose image vectors the translator takes, loaded once. name: its checkpoint, or a loaded space;
+        None: the one that the translator names. Raises CheckpointError if it cannot be loaded, BundleError if it is
+        not the translator's source space."""
+        if isinstance(name, Space):
+            require_same_space(self.source, name.id, "the CLIP")
+            return name
+        name = str(name or self.named(self.source) or "")
+        if not name:
             raise ConfigError(
                 "the translator was trained on arrays and does not name its CLIP: pass clip= with the checkpoint that "
                 "made the vectors, or spaces= to fit"
@@ -106,9 +116,9 @@ class Translator:
             self._clips[name] = load_clip(self.bundle, name, with_text=False)
         return self._clips[name]
 
-    @names_arguments
+    @flags_to_arguments
     def save(self, folder: str | Path) -> Path:
-        """Writes the translator to a folder, which `load`, `c2c` and `c2c_jax.torch` read. Replaces an earlier one.
+        """Writes the translator to a folder, which `load`, `c2c` and `c2c_jax.torch` can read. Replaces an earlier one.
 
         Raises BundleError if the folder holds anything else, or cannot be written.
         """
@@ -119,21 +129,24 @@ class Translator:
         save_bundle(folder, self.bundle)
         return folder
 
-    @names_arguments
+    @flags_to_arguments
     def push_to_hub(self, name: str, *, private: bool = False) -> str:
-        """Uploads the translator with a model card to the Hugging Face hub, and returns its address.
+        """Uploads the translator with a model card to the Hugging Face hub, and returns its address. Needs a token
+        (`hf auth login` or HF_TOKEN).
 
-        name: OWNER/NAME, created if needed. private: whether the repository must be private. Needs a token (`hf auth
-        login` or HF_TOKEN). Raises ExportError if the hub refuses the upload.
+        name: OWNER/NAME, created if needed. private: whether the repository must be private. Raises ExportError if the
+        hub refuses the upload.
         """
         from c2c_jax.publishing.export import push_bundle
         from c2c_jax.publishing.hub import require_access
 
+        if not self.named(self.source) or not self.named(self.target):
+            raise ExportError("the translator was trained on arrays and does not name its spaces: pass spaces= to fit")
         require_access(name)
         return push_bundle(self.bundle, name, origin=self.name, private=private)
 
 
-@names_arguments
+@flags_to_arguments
 def load(name: str | Path) -> Translator:
     """Loads a translator.
 
@@ -141,15 +154,10 @@ def load(name: str | Path) -> Translator:
     repository of the Hugging Face hub, OWNER/NAME or OWNER/NAME@REVISION; see `bundle_folder`.
     Raises BundleNotFoundError if there is none, BundleError if it is damaged.
     """
-    return Translator(load_bundle(bundle_folder(name)), user_path(str(name)))
+    path = user_path(str(name))
+    return Translator(load_bundle(bundle_folder(name)), path.absolute() if is_local(path) else path)
 
 
 def as_translator(translator: str | Path | Translator) -> Translator:
     """A translator, loaded if only its name is given."""
     return translator if isinstance(translator, Translator) else load(translator)
-
-
-def listed(items: Any) -> list[Any]:
-    """A list of images or texts, from a single one, a sequence, or an array [B, H, W, 3] of images."""
-    is_batch = isinstance(items, list | tuple) or getattr(items, "ndim", 0) == 4
-    return list(items) if is_batch else [items]

@@ -98,6 +98,8 @@ def require_captions(spec: str) -> None:
     """Raises CaptionError if a file of a caption source is missing, and MissingExtraError if a package that reads it is
     not installed. spec: one or more sources."""
     if len(split_name(spec)) < 2:
+        if is_regular(Path(spec)):
+            raise errors.CaptionError(f"cannot read captions from {spec}: write txt:{spec} for one caption a line")
         raise errors.CaptionError(
             f"cannot read captions from {spec}: expected a source such as txt:FILE or miniworld:COUNT, or the folder "
             f"of a store, found {describe_path(Path(spec))}"

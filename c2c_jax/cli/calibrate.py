@@ -1,4 +1,4 @@
-"""Estimates the mean vectors of images, sounds and texts, by which a translator centres its inputs and outputs.
+"""Estimates the mean vectors of images, sounds and texts with which a translator centres its inputs and outputs.
 
 examples:
   c2c calibrate runs/mine --images photos/                            (changes runs/mine/bundle)
@@ -10,7 +10,8 @@ examples:
 
 The files need no labels and no pairs. Use a few hundred general images, so that their mean holds only what all
 images have in common. The mean of a narrow set (one kind of object, one film) centres other images badly; a warning
-is then printed. docs/calibration.md has figures. Unreadable files are reported and skipped; the exit code is then 2.
+is then printed. docs/calibration.md has measurements. Unreadable files are reported and skipped, and the exit code is
+then 2.
 """
 
 import argparse

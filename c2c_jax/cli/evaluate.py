@@ -48,8 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a CSV manifest of images and sounds, or the folder of a supported data set",
     )
     inputs.add_argument(
-        "--sounds", type=user_path, metavar="DIR", help="output folder of infer.py: generated sounds with their records"
-    )
+        "--sounds", type=user_path, metavar="DIR",
+        help="output folder of c2c infer: generated sounds with their records",
+    )  # fmt: skip
     inputs.add_argument(
         "--reference", type=user_path, metavar="DIR",
         help="folder of real sounds to compare --sounds with (default: the sounds of --pairs)",

@@ -1,16 +1,16 @@
 """Turns images into sounds.
 
 examples:
-  python infer.py photo.png --translator runs/mlp/bundle --audioldm cvssp/audioldm-l-full
-  python infer.py photos/ 'more/*.jpg' --translator runs/mlp/bundle --audioldm FOLDER --out sounds --candidates 3 \\
+  c2c infer photo.png --translator runs/mlp/bundle --audioldm cvssp/audioldm-l-full
+  c2c infer photos/ 'more/*.jpg' --translator runs/mlp/bundle --audioldm FOLDER --out sounds --candidates 3 \\
       --ranker laion/clap-htsat-unfused
-  python infer.py photo.png ... --control "a dog barks"                 (also photo.control.wav, from the text)
-  python infer.py photo.png ... --prompt "heavy rain" --mix 0.3         (0.7 of the image, 0.3 of the text)
-  python infer.py frames/ ... --average                                 (frames.wav, from the mean of all images)
-  python infer.py photo.png --translator runs/mlp/bundle --scheduler ddim --steps 200 ...      (as in the paper)
-  python infer.py photo.png --translator runs/mlp/bundle --save-embedding photo.npy
-  python infer.py photo.png --translator bundles/calibrated --output-mean audio ...    (see c2c calibrate --sounds)
-  python infer.py drawing.png                (with the mini world's translator and AudioLDM, which are included)
+  c2c infer photo.png ... --control "a dog barks"                 (also photo.control.wav, from the text)
+  c2c infer photo.png ... --prompt "heavy rain" --mix 0.3         (0.7 of the image, 0.3 of the text)
+  c2c infer frames/ ... --average                                 (frames.wav, from the mean of all images)
+  c2c infer photo.png --translator runs/mlp/bundle --scheduler ddim --steps 200 ...      (as in the paper)
+  c2c infer photo.png --translator runs/mlp/bundle --save-embedding photo.npy
+  c2c infer photo.png --translator bundles/calibrated --output-mean audio ...    (see c2c calibrate --sounds)
+  c2c infer drawing.png                (with the mini world's translator and AudioLDM, which are included)
 
 For each sound, its mel-spectrogram (photo.mel.png) and a record of all settings that reproduce it (photo.sound.json)
 are written next to it. --save-embedding writes the unit CLAP vector [E] of the image, float32; it needs no AudioLDM.

@@ -6,7 +6,7 @@ examples:
   c2c miniworld export --split test --out pairs           (png, wav and manifest.csv, for c2c evaluate --pairs)
 
 Nothing is downloaded, and the same seed gives the same files. To train on the mini world's captions, pass
---config.data.captions=miniworld:24000 to c2c train.
+--data miniworld:24000 to c2c train.
 """
 
 import argparse

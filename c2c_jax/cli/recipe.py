@@ -45,9 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def requested_config(args: argparse.Namespace) -> Config:
-    """The config that a command's flags name, with all overrides. Raises ConfigError as `read_config` does."""
+    """The config that a command's flags select, with all overrides applied. Raises ConfigError as `read_config`
+    does."""
     if args.config and args.recipe:
-        raise ConfigError("--recipe and --config exclude each other: pass one of them")
+        raise ConfigError("--recipe and --config exclude each other: pass only one of them")
     if not (args.config or args.recipe):
         raise ConfigError("pass --recipe NAME (c2c train --list shows the names) or --config FILE")
     overrides = _joined(args.overrides)
@@ -55,7 +56,7 @@ def requested_config(args: argparse.Namespace) -> Config:
     for flag, field in SHORTHANDS.items():
         if (value := getattr(args, flag, None)) is not None:
             if f"--config.{field}" in fields:
-                raise ConfigError(f"--{flag} and --config.{field} set the same field: pass one of them")
+                raise ConfigError(f"--{flag} and --config.{field} set the same field: pass only one of them")
             overrides.append(f"--config.{field}={value}")
     return _overridden(recipes.get(args.recipe), overrides) if args.recipe else read_config(args.config, overrides)
 
@@ -63,7 +64,7 @@ def requested_config(args: argparse.Namespace) -> Config:
 def read_config(path: str, overrides: Sequence[str]) -> Config:
     """Reads the config that `get_config()` in a Python file returns, and applies overrides.
 
-    path: of the file; a text after a colon is the argument of `get_config`. overrides: `--config.FIELD=VALUE`.
+    path: the file; text after a colon is passed to `get_config`. overrides: `--config.FIELD=VALUE` arguments.
     Raises ConfigError for a missing file, an unknown field, or a value of the wrong type or out of bounds.
     """
     file, *preset = split_preset(path)
@@ -91,7 +92,7 @@ def split_preset(recipe: str) -> list[str]:
 
 
 def _module(file: str) -> ModuleType:
-    """Runs a Python file as a module. It is registered, because dataclasses in it look up their own module."""
+    """Runs a Python file as a module. The module is registered, because dataclasses in it look it up."""
     loader = importlib.machinery.SourceFileLoader("config_config", file)
     module = ModuleType(loader.name)
     module.__file__ = file
@@ -123,9 +124,9 @@ def _overridden(config: Config, overrides: Sequence[str]) -> Config:
         raise ConfigError(f"unknown argument {rest[1]}; overrides are written --config.FIELD=VALUE")
     for section in ("translator", "objective"):
         if any(override.startswith(f"--config.{section}.kind=") for override in overrides):
-            from c2c_jax.training.check import drop_foreign_settings  # imports JAX
+            from c2c_jax.training.check import drop_inapplicable_settings  # imports JAX
 
-            drop_foreign_settings(section, getattr(config, section))
+            drop_inapplicable_settings(section, getattr(config, section))
     for match in settings:
         section = getattr(config, match["section"])
         if match[0] in renamed and not _is_known(match["section"], section.kind, match["name"]):

@@ -4,7 +4,7 @@ examples:
   c2c report runs/mlp
   c2c report runs/mlp --sounds sounds --evaluation evaluated --out mlp.html
 
-Run infer.py with --control for sounds to compare with and with --ranker for CLAP scores. The report is a single HTML
+Run c2c infer with --control for sounds to compare with and with --ranker for CLAP scores. The report is a single HTML
 file with all images and sounds embedded; it works offline and on phones. A section without data says how to produce
 that data.
 """
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `c2c report`."""
     arguments.add_run(parser)
     parser.add_argument(
-        "--sounds", type=user_path, metavar="DIR", help="output folder of infer.py: sounds with their records"
+        "--sounds", type=user_path, metavar="DIR", help="output folder of c2c infer: sounds with their records"
     )
     parser.add_argument(
         "--evaluation", type=user_path, metavar="DIR",

@@ -11,12 +11,12 @@ Prints scores and files, best first. In a pipe, each line is score<TAB>file, plu
 queries; control characters in names are escaped (--json does not escape them).
 
 Scores are centred cosines: the mean of queries is subtracted from each query and the mean of sounds from each sound
-before the cosine is taken. For text queries, hubness is subtracted as well: half of the mean cosine between a
-sound and its two nearest reference queries, because a sound close to every text is rarely the right one. Image queries
-work better without it; --hubness all subtracts it for them too. The mean of sounds is that of the library, or for fewer
-than 32 sounds that of the translator. The mean of queries and the reference queries come from the translator, or from
-the texts of --references. A line on stderr says which scores are used, and why if a part is missing. With --no-centre
---hubness none, scores are plain cosines.
+before the cosine is taken. For text queries, hubness is subtracted as well: half of the mean cosine between a sound and
+its two nearest reference queries, because a sound close to every text is rarely the right one. Image queries work
+better without it; --hubness all subtracts it for them too. The mean of sounds is that of the library, or for fewer than
+32 sounds that of the translator. The mean of queries and the reference queries come from the translator, or from the
+texts of --references. A line on stderr says which scores are used, and which part is missing and why. With
+--no-centre --hubness none, scores are plain cosines.
 
 Audio is embedded once and cached in SOUNDS/.c2c-index, in the user's cache folder if SOUNDS is read-only, or in
 --index. Unreadable sounds are skipped and reported once; later searches print only their number. --strict lists them

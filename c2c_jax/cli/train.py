@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe.add_arguments(parser)
     parser.add_argument(
         "--images", metavar="PATH",
-        help="unlabelled images: a folder, an image, a quoted pattern, or an .npy file of raw CLIP vectors; short for "
+        help="64 or more unlabelled images: a folder, a quoted pattern, or an .npy file of raw CLIP vectors; short for "
         "--config.images.files=PATH",
     )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="print the recipes of the package")

@@ -1,4 +1,4 @@
-"""Stores of arrays of paired vectors, in memory or on disk, to train a translator between any two spaces."""
+"""Makes stores from arrays of paired vectors, in memory or on disk, to train a translator between any two spaces."""
 
 import dataclasses
 import hashlib
@@ -70,9 +70,10 @@ def store_of_arrays(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArrayStore(Store):
-    """A store of two arrays [N, S] and [N, E], which stay where they are: in memory or in a memory-mapped file.
+    """A store of two arrays [N, S] and [N, E], which are not copied: they stay in memory or in memory-mapped files.
 
-    Chunks are converted to float32 when they are read, or stay float16 if both arrays are float16. Create it with `of`.
+    Chunks are converted to float32 when they are read; if both arrays are float16, they stay float16. Create it with
+    `of`.
     """
 
     arrays: dict[str, Shaped[np.ndarray, "N _"]]
@@ -88,8 +89,8 @@ class ArrayStore(Store):
     ) -> "ArrayStore":
         """Makes a store in which row i of both arrays belongs together.
 
-        hashes: whether the plan has a hash of the arrays, by which a resumed run recognises them. Raises StoreError if
-        the arrays differ in length or their widths differ from their spaces.
+        hashes: whether the plan contains a hash of the arrays, by which a resumed run recognises them. Raises
+        StoreError if the arrays differ in length or their widths differ from those of their spaces.
         """
         arrays = source_NS, target_NE
         dtype = "float16" if all(array.dtype == np.float16 for array in arrays) else "float32"
@@ -121,7 +122,8 @@ def _plan(
     dtype: Dtype | None,
     stamp: str,
 ) -> Plan:
-    """The plan of a store of arrays. Raises StoreError if they differ in length, or in width from their spaces."""
+    """The plan of a store of arrays. Raises StoreError if the arrays differ in length or their widths differ from those
+    of their spaces."""
     rows, other_rows = map(len, arrays)
     if rows != other_rows or not rows:
         raise StoreError(f"{rows} source and {other_rows} target vectors; expected equal numbers above 0")

@@ -96,7 +96,7 @@ class CaptionStream:
         ]
 
     def log_counts(self) -> None:
-        """Logs the lines of `report`, as warnings for sources of which rows were skipped."""
+        """Logs the lines of `report`; the line of a source with skipped rows is a warning."""
         for source, line in zip(self.sources, self.report(), strict=True):
             logger.log(logging.WARNING if source.skipped.counts else logging.INFO, "%s", line)
 

@@ -103,8 +103,8 @@ class HuggingFace(Source):
     extra, packages = "hf", ("datasets",)
 
     def parse(self, text: str) -> None:
-        """Splits the text into name, config, split and field. A name that can only be a local path is
-        also stored as a place. Raises CaptionError for any other form."""
+        """Splits the text into name, config, split and field. A name that can only be a local path is also added to
+        `places`. Raises CaptionError for any other form."""
         match = _SPEC.fullmatch(text)
         if not match or not match["field"]:
             raise CaptionError(f"cannot read {self.spec!r}; write {self.form}")

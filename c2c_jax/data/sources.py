@@ -68,7 +68,7 @@ class Source:
         self.text = text
 
     def require_packages(self) -> None:
-        """Raises MissingExtraError if a package that reads this kind is not installed."""
+        """Raises MissingExtraError if a package that is needed to read this kind is not installed."""
         require_extra(self.extra, self.spec, *self.packages)
 
     def records(self) -> Iterator[tuple[str, Any]]:

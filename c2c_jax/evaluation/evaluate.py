@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from c2c_jax.evaluation.scoring import scoring_means
 from c2c_jax.evaluation.tasks import Tasks, in_order
 from c2c_jax.evaluation.training_store import TrainingStore, open_training_store, require_spaces
 from c2c_jax.evaluation.vectors import AUDIO_PROMPT, IMAGE_PROMPT, Captions, FileVectors, PairVectors, TextVectors
+from c2c_jax.io.atomic import temporary_folder
 from c2c_jax.io.audio import find_audio
 from c2c_jax.io.files import describe_path, sha256_of, user_path
 from c2c_jax.io.progress import Progress, phase
@@ -38,7 +40,7 @@ from c2c_jax.publishing.names import public_caption_spec, public_name, without_l
 from c2c_jax.retrieval import nearest_captions
 from c2c_jax.retrieval.scoring import NEIGHBOURS, WEIGHT
 from c2c_jax.spaces.space_id import SpaceId
-from c2c_jax.translator.bundle import Bundle, load_bundle
+from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
 from c2c_jax.translator.inference import load_clap, load_clip
 from c2c_jax.translator.memory import REFERENCES
 
@@ -54,8 +56,9 @@ logger = logging.getLogger(__name__)
 class EvalRequest:
     """What to evaluate, and on what.
 
-    run: see `bundle_folder`. captions: a caption source or the folder of a store, without the captions that training
-    used; None: the held-out captions. store: the training store; None: where the run says. pairs: see `read_pairs`.
+    run: see `bundle_folder`. bundle: the translator to evaluate, for which `run` only says where it comes from; None:
+    that of `run`. captions: a caption source or the folder of a store, without the captions that training used; None:
+    the held-out captions. store: the training store; None: where the run says. pairs: see `read_pairs`.
     generated: an output folder of infer.py. reference: a folder of sounds to compare generated sounds with; None: the
     pairs' sounds. clip, clap: checkpoints; None: those that the bundle names. csls: number of neighbours for CSLS
     scores; None: no such scores. centre, hubness: whether to add scores by centred cosine, and by centred cosine less
@@ -74,6 +77,7 @@ class EvalRequest:
     centre: bool = True
     hubness: bool = True
     geometry: bool = False
+    bundle: Bundle | None = None
     bootstrap: Bootstrap = Bootstrap()
 
 
@@ -163,8 +167,7 @@ def find_inputs(request: EvalRequest) -> EvalInputs:
     Raises BundleError, CheckpointError, CaptionError, ManifestError, ReportError or StoreError for inputs that are
     missing or cannot be read, ConfigError if there is nothing to evaluate on.
     """
-    folder = bundle_folder(request.run)
-    inputs = EvalInputs(bundle=load_bundle(folder))
+    inputs = EvalInputs(bundle=request.bundle or load_bundle(bundle_folder(request.run)))
     bundle = inputs.bundle
     try:
         inputs.training = open_training_store(request.run, bundle, request.store)
@@ -186,7 +189,7 @@ def find_inputs(request: EvalRequest) -> EvalInputs:
             why = f"no labels: {inputs.pairs.description}"
             inputs.missing.append(Missing(what="class_accuracy, neighbour_accuracy, map", why=why))
     if request.generated:
-        weights, items = sha256_of(folder / "model.safetensors"), inputs.pairs.items if inputs.pairs else []
+        weights, items = _weights_checksum(request), inputs.pairs.items if inputs.pairs else []
         inputs.generated, skipped = read_generated(request.generated, weights, bundle.target.dim, items)
         inputs.skipped += skipped
     if not (inputs.captions_text or inputs.pairs or inputs.generated is not None):
@@ -202,6 +205,15 @@ def find_inputs(request: EvalRequest) -> EvalInputs:
         if not inputs.reference_files:
             raise ManifestError(f"{reference} contains no sound: pass a folder of sounds as --reference")
     return inputs
+
+
+def _weights_checksum(request: EvalRequest) -> str:
+    """The SHA-256 of the translator's `model.safetensors`, by which records of sounds name it."""
+    if request.bundle is None:
+        return sha256_of(bundle_folder(request.run) / "model.safetensors")
+    with temporary_folder(Path(tempfile.gettempdir())) as folder:
+        save_bundle(folder / "bundle", request.bundle)
+        return sha256_of(folder / "bundle" / "model.safetensors")
 
 
 def _find_captions(inputs: EvalInputs, source: str) -> None:

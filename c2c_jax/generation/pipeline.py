@@ -191,7 +191,7 @@ def images_to_audio(
         with atomic_write(save_embedding) as temporary, open(temporary, "wb") as file:
             np.save(file, vectors_BE[0] if count == 1 else vectors_BE)
         if errors:
-            logger.info("%s has %d rows: images that were left out have none", save_embedding, len(inputs))
+            logger.info("%s has %d rows: images that were left out have no row", save_embedding, len(inputs))
         yield save_embedding
     if generator and generation:
         from c2c_jax.generation.rendering import Renderer, render_jobs, steps_of
@@ -223,13 +223,13 @@ def images_to_audio(
                 on_step=lambda: bar.advance(task),
             ).render(jobs)
         if sampling.candidates > 1 and not ranker:
-            logger.info("candidates are in the order of their seeds: pass --ranker for the best one first")
+            logger.info("candidates are in the order of their seeds: pass --ranker to put the best one first")
     if errors:
         raise ImageError(f"{len(errors)} of {len(paths)} images could not be read; they are named above")
 
 
 def default_generator(bundle: Bundle) -> str | None:
-    """The generator of the package that a translator's target space belongs to; None for other spaces."""
+    """The name of the bundled generator for a translator's target space; None if there is none."""
     return MINIWORLD_AUDIOLDM if bundle.target.name == MINIWORLD_CLAP else None
 
 
@@ -238,9 +238,9 @@ def load_generator(
 ) -> "tuple[AudioLDM, Ranker | None, dict[str, Any]]":
     """Loads the generator and the ranker, if any, and returns them with their record fields.
 
-    has_prompts: whether the generator must encode texts other than its settings'. Spaces are compared before networks
-    are loaded; only their widths if no text tower is needed and none is there. Raises CheckpointError, BundleError,
-    GenerationError, or MissingExtraError without torch.
+    has_prompts: whether the generator must encode prompts, besides the texts in `generation`. Spaces are compared
+    before networks are loaded; if no text tower is needed and the folder has none, only their widths are compared.
+    Raises CheckpointError, BundleError, GenerationError, or MissingExtraError without torch.
     """
     require_torch()
     folder = checkpoint_folder(generation.audioldm)

@@ -73,7 +73,8 @@ def plan(
 
 
 def _file_key(file: Path) -> str:
-    """An output path without its suffix, the same for all spellings of a file on a system that ignores case."""
+    """A key for an output path without its suffix. On systems that ignore case, all spellings of a path have the same
+    key."""
     name = str(file.with_suffix(""))
     return unicodedata.normalize("NFC", name).casefold() if system.IGNORES_CASE else name
 

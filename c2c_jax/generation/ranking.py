@@ -1,20 +1,23 @@
 """Ranks sounds by the cosine of their CLAP vectors to a given one, as AudioLDM's own program does."""
 
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.errors import BundleError
 from c2c_jax.io.audio import resample
-from c2c_jax.spaces.space import load_space
+from c2c_jax.spaces.space import Space, load_space
 from c2c_jax.translator.inference import PROBE, is_same_direction
 
 
 class Ranker:
     """Scores sounds with a CLAP that has a text and an audio tower."""
 
-    def __init__(self, name: str):
-        """name: as for `load_space`. Raises CheckpointError, also if the CLAP has no audio tower."""
-        self.space = load_space(name)
+    def __init__(self, clap: str | Path | Space):
+        """clap: a loaded space, or its name as for `load_space`. Raises CheckpointError, also if the CLAP has no audio
+        tower."""
+        self.space = clap if isinstance(clap, Space) else load_space(clap)
         self.mels = self.space.require_audio_preprocessor()
 
     def require_same_space(self, expected_E: Float[np.ndarray, "E"]) -> None:

@@ -150,11 +150,11 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
     if not folder.is_dir():
         raise ReportError(
             f"expected a folder of sounds at {folder}, found {describe_path(folder)}: pass the --out folder of "
-            "infer.py, with its .sound.json records"
+            "c2c infer, with its .sound.json records"
         )
     paths = sorted(folder.rglob("*.sound.json"))
     if not paths:
-        raise ReportError(f"{folder} contains no .sound.json record: pass the --out folder of infer.py")
+        raise ReportError(f"{folder} contains no .sound.json record: pass the --out folder of c2c infer")
     records, errors = [], []
     for path in paths:
         try:

@@ -4,8 +4,8 @@ Data is first written to a hidden folder `.c2c-tmp-…` next to its target, whic
 process dies, the next write to (or `sweep` of) the parent folder removes the hidden folder and restores files that were
 moved away but not replaced.
 
-Windows refuses to replace or remove what is open: replacing waits for a short time, and a lock file is removed once it
-is released.
+Windows refuses to replace or remove open files: a replacement is retried for a short time, and a lock file is removed
+only after it is released.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from c2c_jax.io import system
 
 PREFIX = ".c2c-tmp-"
 LOCK = ".c2c-lock"
-REPLACE_S = 5.0  # on Windows, for which a file that another program has open is tried again
+REPLACE_S = 5.0  # seconds for which replacing a file that another program has open is retried on Windows
 REPLACED = ".replaced"  # inside a temporary folder: holds the old target until the new one is in place
 
 _swept: set[Path] = set()
@@ -74,7 +74,7 @@ def _replace_folder(path: Path, temporary: Path, backup: Path) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Calls os.replace. On Windows, a path that is open, often by a virus scanner, is tried again for REPLACE_S."""
+    """Calls os.replace. On Windows, retries for REPLACE_S seconds if a path is open, often in a virus scanner."""
     end = time.monotonic() + REPLACE_S
     while True:
         try:
@@ -140,7 +140,7 @@ def sweep(*folders: Path) -> None:
                             moved.rename(folder / moved.name)
                     shutil.rmtree(holder, ignore_errors=True)
                 with contextlib.suppress(OSError):
-                    holder.rmdir()  # on Windows its lock file is removed as it is released
+                    holder.rmdir()  # on Windows its lock file is removed only when it is released
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ class SafeConsole(Console):
 
     def on_broken_pipe(self) -> None:
         """Raises BrokenPipeError when the reader of the output has closed it."""
-        self._buffer.clear()  # the next stream does not get what could not be written
+        self._buffer.clear()  # so that the next stream does not get what could not be written
         raise BrokenPipeError  # rich's own ends the process with exit code 1
 
 
@@ -64,7 +64,7 @@ def log_to_stderr() -> Iterator[None]:
     """Context manager in which the loggers of `c2c_jax` print notes and warnings on stderr, one line each, and do not
     pass them to other handlers. Afterwards, logging is configured as before."""
     logger, handler = logging.getLogger("c2c_jax"), ConsoleHandler()
-    if any(isinstance(other, ConsoleHandler) for other in logger.handlers):  # inside of another one
+    if any(isinstance(other, ConsoleHandler) for other in logger.handlers):  # nested
         yield
         return
     level, propagate = logger.level, logger.propagate
@@ -79,13 +79,25 @@ def log_to_stderr() -> Iterator[None]:
         logger.propagate = propagate
 
 
+@contextlib.contextmanager
+def unchanged_root_logger() -> Iterator[None]:
+    """Context manager for imports of libraries that configure the root logger, which belongs to the program."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
 def stdout_console() -> SafeConsole:
     """Makes the console for tables on a terminal: no markup."""
     return SafeConsole(highlight=False, markup=False, emoji=False)
 
 
 def is_closed_pipe(error: OSError) -> bool:
-    """Whether an error means that the reader of the output has closed it. Windows reports EINVAL in some such cases."""
+    """Whether an error means that the reader of the output has closed it. Windows sometimes reports EINVAL then."""
     is_odd = system.IS_WINDOWS and error.errno == errno.EINVAL and error.filename is None
     return isinstance(error, BrokenPipeError) or is_odd
 

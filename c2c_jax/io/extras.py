@@ -1,4 +1,4 @@
-"""Packages of the extras, such as `c2c_jax[torch]`, which a plain installation does not have."""
+"""Checks for packages that extras install, such as `c2c_jax[torch]`, and a plain installation lacks."""
 
 import importlib.util
 import logging
@@ -10,8 +10,8 @@ from c2c_jax.errors import MissingExtraError
 def require_extra(extra: str, purpose: str, *packages: str) -> None:
     """Raises MissingExtraError unless all packages are installed. Nothing is imported.
 
-    extra: what installs them, as in `c2c_jax[EXTRA]`. purpose: what needs them, which starts the message, such as
-    "generating sounds". packages: names as imported.
+    extra: the extra that installs them, as in `c2c_jax[EXTRA]`. purpose: what needs them, such as "generating sounds";
+    the message starts with it. packages: their names in import statements.
     """
     missing = [package for package in packages if not _is_installed(package)]
     if missing:
@@ -28,7 +28,8 @@ def _is_installed(package: str) -> bool:
 
 
 def import_transformers() -> types.ModuleType:
-    """Imports transformers without its message that PyTorch is missing: tokenizers and audio functions need none."""
+    """Imports transformers and hides its message that PyTorch is missing, which tokenizers and audio functions do not
+    need."""
     logger = logging.getLogger("transformers")
     logger.addFilter(_is_not_advice)
     try:

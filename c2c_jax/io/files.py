@@ -21,7 +21,7 @@ KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
-SEPARATORS = os.sep + (os.altsep or "")  # of folders in a path that a user types
+SEPARATORS = os.sep + (os.altsep or "")  # between folders in a path that a user types
 ENCODED_PREFIX = "file:"  # begins a path that is stored as percent-encoded bytes
 
 
@@ -55,8 +55,8 @@ def text_to_path(text: str) -> Path:
 
 
 def stored_path(text: str, folder: Path = Path()) -> Path:  # noqa: B008
-    """A path that was written down on any system, relative to `folder`. If there is nothing at it, its backslashes
-    separate folders."""
+    """Converts a path that was stored as text on any system, relative to `folder`. If nothing exists at it, its
+    backslashes are taken as folder separators."""
     path = folder / text
     return path if path_exists(path) or "\\" not in text else folder / text.replace("\\", "/")
 
@@ -167,7 +167,7 @@ def walk(*folders: Path, include_unreadable: bool = False) -> Iterator[Path]:
         folder = pending.pop()
         try:
             status = os.stat(folder)
-            # Some drives of Windows do not number files.
+            # Some drives on Windows do not number files.
             identity = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
             if identity in entered:
                 continue

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class HubError(Exception):
-    """Files that are neither in the hub's cache nor can be downloaded. The message gives the reason."""
+    """Files are not in the hub's cache and cannot be downloaded. The message gives the reason."""
 
 
 def is_hub_name(name: str) -> bool:
@@ -44,8 +44,8 @@ def offline_variable() -> str | None:
 def hub_files(name: str, files: Sequence[str], revision: str | None = None) -> Path:
     """The local folder with the given files of a hub repository, all of one commit.
 
-    revision: a branch, tag or commit; None: the main branch as it was downloaded first. No request is made if the
-    cache has the files, unless a branch or tag is named: then the hub is asked for its newest commit, and if it does
+    revision: a branch, tag or commit; None: the main branch as it was first downloaded. No request is made if the cache
+    has the files and no branch or tag is named. For a branch or tag, the hub is asked for the newest commit; if it does
     not answer within CHECK_TIMEOUT, the cached files are used and a warning is logged. With HF_HUB_OFFLINE or
     TRANSFORMERS_OFFLINE, no request is ever made.
     Raises HubError if the cache lacks the files and they cannot be downloaded.
@@ -96,7 +96,7 @@ def _cached(revision: str | None, find: Callable[[str | None, bool], Path]) -> P
 def _folder(
     name: str, revision: str | None, find: Callable[[str | None, bool], Path], is_complete: bool = True
 ) -> Path:
-    """The cached folder of a commit or of the main branch, or the folder of a branch's or tag's newest commit; see
+    """The folder of a commit, or of the newest commit of a branch or tag, from the cache or downloaded; see
     `hub_files`.
 
     find: takes a revision and whether to search the cache only; returns the commit's folder. is_complete: whether a
@@ -107,9 +107,9 @@ def _folder(
     if cached is not None and (variable or is_fixed):
         return cached
     if variable:
-        raise HubError(f"{variable} is set and it is not in the hub's cache")
+        raise HubError(f"it is not in the hub's cache, and {variable} forbids downloads")
     try:
-        # A request with a timeout and without repetitions fails faster than a download.
+        # A request with a timeout and without retries fails faster than a download.
         timeout = TIMEOUT if cached is None else CHECK_TIMEOUT
         commit = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=timeout).sha
         is_cached = cached is not None and cached.name == commit

@@ -4,7 +4,7 @@ import glob
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from c2c_jax.errors import ImageError
-from c2c_jax.io.files import SEPARATORS, describe_path, describe_placeholder, glob_paths, open_regular, walk
+from c2c_jax.io.files import SEPARATORS, describe_path, describe_placeholder, glob_paths, open_regular, user_path, walk
 from c2c_jax.io.formats import IMAGES, SUFFIXES, scan_files
 from c2c_jax.io.image_checks import check_file, strip_bytes
 from c2c_jax.io.image_colours import Samples, UnsupportedSamplesError, describe_samples, has_unused_alpha, to_rgb
@@ -75,6 +75,18 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
     return list(files)
 
 
+def as_list(items: Any) -> list[Any]:
+    """A list of images or texts, from a single one, an iterable, or an array [B, H, W, 3] of images."""
+    return list(items) if is_several(items) else [items]
+
+
+def is_several(items: Any) -> bool:
+    """Whether `items` are several images or texts, not a single one."""
+    if hasattr(items, "ndim"):
+        return items.ndim == 4
+    return isinstance(items, Iterable) and not isinstance(items, str | bytes | os.PathLike | Image.Image)
+
+
 def to_image(image: Any) -> Image.Image:
     """Converts an image in memory or a file to upright 8-bit RGB, as `read_image` does.
 
@@ -82,7 +94,7 @@ def to_image(image: Any) -> Image.Image:
     255 or floats from 0 to 1. Raises ImageError for anything else.
     """
     if isinstance(image, str | os.PathLike):
-        return read_image(Path(image))
+        return read_image(user_path(os.fspath(image)))
     if not isinstance(image, Image.Image):
         image = _from_array(image)
     try:

@@ -1,4 +1,4 @@
-"""Reads JSON files (all are read here) with checked types and limits on size, depth and numbers, and formats JSON."""
+"""Reads and formats JSON. All JSON files are read here, with checked types and limits on size, depth and numbers."""
 
 import codecs
 import dataclasses
@@ -106,7 +106,7 @@ def parse_json(content: bytes | str, kind: type[T] | GenericAlias = Any) -> T:  
 
 
 def format_json(content: Any) -> bytes:
-    """Formats indented JSON as UTF-8 bytes, with a line end after it, the same on every system."""
+    """Formats content as indented JSON in UTF-8 with a final newline. The bytes are the same on every system."""
     return (json.dumps(content, indent=2) + "\n").encode("utf-8")
 
 

@@ -1,13 +1,13 @@
 r"""Splits names such as `FOLDER:SUBFOLDER` and `FILE.py:PRESET`, in which a Windows path may contain a colon.
 
-Everything here works on strings alone and gives the same result on every system, because names are also read from files
-that were written on another one.
+All functions work on strings only and give the same results on every system, because names also come from files that
+were written on another system.
 """
 
 import re
 from pathlib import PurePath, PureWindowsPath
 
-# Every colon but that of a drive: `C:\` or `C:/` at the start of a part, or after `\\?\`.
+# Every colon except that of a drive: `C:\` or `C:/` at the start of a part, or after `\\?\`.
 _COLON = re.compile(r":(?:(?![\\/])|(?<!^[A-Za-z]:)(?<!:[A-Za-z]:)(?<!\\[?.]\\[A-Za-z]:))")
 _PATH_START = re.compile(r"[./~\\]|[A-Za-z]:[\\/]")
 _WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE | re.DOTALL)
@@ -38,12 +38,12 @@ def last_component(path: str) -> str:
 
 
 def windows_name_fault(name: str) -> str:
-    """Says why Windows cannot store a file under a name, in words that follow it; "" if it can.
+    """Says why Windows cannot use a file name, in words that follow the name in a message; "" if it can.
 
-    Some of these names raise no error there: with a colon, data goes into a hidden stream of another file.
+    Windows raises no error for some of these names: with a colon, data goes into a hidden stream of another file.
     """
     if match := _WINDOWS_FORBIDDEN.search(name):
         return f"contains {match[0]!r}, which Windows does not allow"
     if name.endswith((".", " ")) and name.strip("."):
         return "ends with a dot or a space, which Windows drops"
-    return "is a device of Windows" if _WINDOWS_DEVICE.fullmatch(name) else ""
+    return "is reserved for a device on Windows" if _WINDOWS_DEVICE.fullmatch(name) else ""

@@ -12,7 +12,7 @@ from c2c_jax.io.names import windows_name_fault
 
 MAX_NAME, MAX_PATH = 255, 4000  # bytes that common file systems allow
 
-_tried: set[tuple[Path, int]] = set()  # folders and lengths of names that can be written
+_tried: set[tuple[Path, int]] = set()  # pairs of folder and length of name for which a test file was written
 
 
 def require_output_file(path: Path, role: str, inputs: Iterable[Path] = ()) -> None:
@@ -58,7 +58,7 @@ def _require_parent(folder: Path, role: str, name: str = "file") -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(f"{role}: the folder {existing} is not writable: pass another path")
     sweep_once(existing)  # removes what an interrupted command left
-    # On Windows, os.access ignores permissions, and the whole path may be too long: a write is tried.
+    # On Windows, os.access ignores permissions, and the whole path may be too long, so a file is written as a test.
     if system.IS_WINDOWS and (existing, len(name)) not in _tried:
         try:
             with temporary_folder(existing) as temporary:

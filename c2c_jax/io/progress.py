@@ -1,6 +1,7 @@
 """Progress display: bars on a terminal, otherwise a status line every few seconds."""
 
 import contextlib
+import contextvars
 import math
 import threading
 import time
@@ -19,8 +20,22 @@ MIN_SECONDS, MIN_FRACTION = 5.0, 0.03  # of work done before the remaining time 
 T = TypeVar("T")
 
 
+_is_hidden = contextvars.ContextVar("is_hidden", default=False)
+
+
+@contextlib.contextmanager
+def show_progress(shown: bool) -> Iterator[None]:
+    """Context manager in which all progress is hidden, unless `shown`."""
+    token = _is_hidden.set(not shown or _is_hidden.get())
+    try:
+        yield
+    finally:
+        _is_hidden.reset(token)
+
+
 class Progress(progress.Progress):
-    """rich's Progress on stderr, which prints a status line of the current task every SECONDS if that is no terminal.
+    """rich's Progress on stderr. If stderr is not a terminal, it prints a status line of the current task every
+    SECONDS.
 
     A separate thread prints the lines, so they appear even during a long step. unit: what is counted, for these lines.
     quiet: shows nothing; for all processes but the first.
@@ -28,6 +43,7 @@ class Progress(progress.Progress):
 
     def __init__(self, unit: str = "", quiet: bool = False):
         console = stderr_console()
+        quiet = quiet or _is_hidden.get()
         super().__init__(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),

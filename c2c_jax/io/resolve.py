@@ -14,7 +14,7 @@ EMBEDDED_OWNER, EMBEDDED = "miniworld", Path(__file__).parents[1] / "miniworld" 
 
 
 def bundle_folder(run: str | Path, revision: str | None = None) -> Path:
-    """The bundle folder that a name of a translator stands for.
+    """The bundle folder of a translator that is given by name.
 
     run: the work directory of a run; a bundle folder; a translator of the package (`miniworld/translator`); or a hub
     repository, OWNER/NAME or OWNER/NAME@REVISION. revision: a branch, tag or commit of the hub repository; None: the
@@ -30,7 +30,8 @@ def bundle_folder(run: str | Path, revision: str | None = None) -> Path:
         raise BundleNotFoundError(f"expected a run or a translator bundle at {run}, found {kind}: {EXPECTED}")
     name, at, suffix = path.as_posix().partition("@")
     if at:
-        _refuse_revision(revision, f"{run} names a revision")
+        if revision is not None:
+            raise BundleError(f"{run} already names a revision: do not pass revision {revision!r:.60} as well")
         revision = suffix
     if (embedded := embedded_folder(name, BundleNotFoundError)) is not None:
         _refuse_revision(revision, f"{name} is part of the package")
@@ -66,7 +67,7 @@ def is_local(run: str | Path) -> bool:
 
 
 def run_name(run: str | Path) -> str:
-    """The name of a run for people: the last component of a local folder, otherwise the name as given."""
+    """The display name of a run: the last component of a local folder, otherwise the name as given."""
     path = user_path(str(run))
     if not is_local(path):
         return path.as_posix()

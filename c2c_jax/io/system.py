@@ -1,4 +1,4 @@
-"""What differs between operating systems: constants, which tests replace to simulate another system."""
+"""Constants for the differences between operating systems. Tests replace them to simulate another system."""
 
 import sys
 

@@ -38,7 +38,7 @@ from c2c_jax.io.weight_files import (
 
 MAX_PICKLE = 2**22  # bytes of pickles, without the tensors' data; published files take up to 2**19
 MAX_SIZE_RATIO = 4  # size of all tensors over the size of the file; some tensors have two names
-MAX_ELEMENTS = 2**60  # of an empty tensor, whose axes of length 0 are not counted
+MAX_ELEMENTS = 2**60  # of an empty tensor, not counting its axes of length 0
 MAGIC_NUMBER, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # at the start of files of torch before 1.6
 
 
@@ -101,7 +101,7 @@ def open_torch(path: Path, wrapper: str | None = None) -> dict[str, StoredTensor
     inside the file, if it has one.
     Raises CheckpointError for a file that is missing, truncated, or contains anything but plain tensors.
     """
-    with open_regular(path, "a file of torch's", CheckpointError, fetch_advice(path)) as file:
+    with open_regular(path, "a torch file", CheckpointError, fetch_advice(path)) as file:
         size, head = os.fstat(file.fileno()).st_size, file.read(HEAD)
         is_archive = head[:2] == b"PK"
         if not is_archive and (head[:1] != b"\x80" or is_safetensors(head)):
@@ -145,7 +145,7 @@ def _open_archive(path: Path, file: io.BufferedReader, mapped: memoryview) -> _O
             f"{path} is a TorchScript archive, which contains code; expected weights alone: pass the Hugging Face "
             "folder of this model, e.g. `hf download openai/clip-vit-base-patch32 --local-dir FOLDER` for OpenAI's CLIP"
         )
-    if any(record.compress_type for record in records):  # its bytes are not those of numbers
+    if any(record.compress_type for record in records):  # then the bytes in the file are not those of the numbers
         raise CheckpointError(
             f"{path} is a compressed archive, which torch does not write; unpack it if it holds a checkpoint, or "
             f"{fetch_advice(path)}"
@@ -199,7 +199,7 @@ def _open_old(path: Path, mapped: memoryview) -> _Opened:
         if position > len(mapped):
             raise truncated(path, len(mapped))
         if struct.unpack_from("<q", mapped, start - 8) != (storage.size,):
-            raise damaged(path, "has a storage of another size than it states")
+            raise damaged(path, "has a storage whose size differs from the stated one")
         found[key] = _Bytes(path, mapped[start:position])
 
     def storage_bytes(key: str) -> _Bytes:
@@ -228,8 +228,8 @@ def _state_dict(path: Path, content: Any, wrapper: str | None, file_size: int) -
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value is a tensor of a supported dtype, with memory for all its elements: a tensor expanded from one
-    number could have any size."""
+    """Whether a value is a tensor of a supported dtype whose storage has room for all its elements. (A tensor expanded
+    from one number could have any size.)"""
     return (
         isinstance(value, Tensor)
         and value.dtype.kind != "c"
@@ -253,5 +253,5 @@ def _locate(path: Path, name: str, tensor: Tensor, file: _Opened) -> StoredTenso
         first = start + tensor.offset * item
         last = first + item + sum(stride * (n - 1) for stride, n in zip(strides, tensor.shape, strict=True))
     if last > end or end > len(content.content) or math.prod(n or 1 for n in tensor.shape) > MAX_ELEMENTS:
-        raise damaged(path, f"has values of {printable(name)} outside of its data")
+        raise damaged(path, f"has a tensor {printable(name)} that extends beyond its data")
     return StoredTensor(tensor.shape, tensor.dtype, content, first, strides, file.is_swapped)

@@ -1,6 +1,6 @@
 """Reads the pickles inside torch files as plain data. Nothing in a file can make it run code.
 
-A pickle is a program. Python's own unpickler lets it import any function and call it. The one here differs:
+A pickle is a program. Python's own unpickler lets it import and call any function. The unpickler here differs:
 
 * A global of the file stays a name. It is never imported, and a name outside of GLOBALS is an error.
 * A call in the file looks its name up in `_CALLS`, which has the few functions of this module that describe tensors and
@@ -70,7 +70,8 @@ OPCODES = (
 
 
 class MalformedError(Exception):
-    """A pickle that torch.save did not write, or that needs more than plain tensors. The message says why."""
+    """Raised for a pickle that torch.save did not write, or that needs more than plain tensors. The message says
+    why."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +169,7 @@ def _rebuild_parameter(data: Any, grad: Any = True, hooks: Any = None, state: An
 
 
 def _rebuild_device_tensor(data: Any, dtype: Any, device: Any, grad: Any) -> Tensor | None:
-    """A tensor of a TPU, for instance, saved as one of the CPU."""
+    """A tensor of another device, such as a TPU, that was saved as a CPU tensor."""
     return data if isinstance(data, Tensor) and DTYPES.get(dtype.name) == data.dtype else None
 
 
@@ -183,7 +184,8 @@ def _size(sizes: Any = ()) -> Any:
 
 
 def _ordered_dict(pairs: Any = None) -> dict:
-    """pairs: list of keys and values, which Python 2 wrote. It is emptied: copies could take any amount of memory."""
+    """pairs: list of keys and values, as Python 2 wrote them. The list is emptied, since repeated copies could take any
+    amount of memory."""
     content = {}
     if pairs is not None:
         content = {_key(key): value for key, value in pairs}
@@ -222,8 +224,8 @@ class _Instructions(dict):
 class _Unpickler(pickle._Unpickler):
     """Python's unpickler with fewer instructions, in which calls and keys of dicts are checked.
 
-    It is the one written in Python, whose instructions can be replaced. In that in C, a memo number of 2^31 allocates
-    memory for as many entries, and a deeply nested key overflows the stack.
+    The base class is the unpickler written in Python, because its instructions can be replaced. In the one written in
+    C, a memo number of 2^31 allocates memory for as many entries, and a deeply nested key overflows the stack.
     """
 
     stack: list[Any]
@@ -247,19 +249,19 @@ class _Unpickler(pickle._Unpickler):
         kind, storage_class, key, _, size, *view = pid
         dtype = STORAGE_DTYPES.get(storage_class.name)
         if kind != "storage" or dtype is None or type(key) is not str or not _are_sizes((size,)):
-            raise MalformedError("it has a storage of unknown kind")
+            raise MalformedError("it has a storage of an unknown kind")
         self.storages.setdefault(key, Storage(key, dtype, size))
         if view in ([], [None]):
             return Storage(key, dtype, size)
         ((_, start, length),) = view  # a part of a storage, which old versions could save
         if not _are_sizes((start, length)) or start + length > size:
-            raise MalformedError("it has a part of a storage outside of it")
+            raise MalformedError("it has a part of a storage that extends beyond it")
         return Storage(key, dtype, length, start)
 
     def load_call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Global) or type(arguments) is not tuple:
-            raise MalformedError("its pickle calls what is not a function")
+            raise MalformedError("its pickle calls something that is not a function")
         self.append(_CALLS[function.name](*arguments) if function.name in _CALLS else None)
 
     def load_build(self) -> None:

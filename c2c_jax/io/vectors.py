@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 
 from c2c_jax.errors import AudioError, ImageError, VectorError, one_line
 from c2c_jax.io.arrays import map_npy
+from c2c_jax.io.files import user_path
 
 ROWS_AT_ONCE = 2**14
 
@@ -39,12 +40,12 @@ def as_vectors(vectors: Any, name: str, dim: int | None = None) -> Shaped[np.nda
     """Returns vectors [N, D] as a numpy array, without a copy where possible.
 
     vectors: an array of numpy (also memory-mapped), JAX or torch, of any float or integer type, or the path of an .npy
-    file. name: of the array, for messages. dim: the required width D; None allows any. Raises VectorError for another
-    shape or type, and for a file that cannot be read.
+    file. name: the array's name in messages. dim: the required width D; None: any. Raises VectorError for another shape
+    or type, and for a file that cannot be read.
     """
     expected = f"{name} must be an array [N, {dim or 'D'}] of vectors"
     if isinstance(vectors, str | Path):
-        vectors = map_npy(Path(vectors), VectorError, f"{expected}, or the path of an .npy file")
+        vectors = map_npy(user_path(str(vectors)), VectorError, f"{expected}, or the path of an .npy file")
     if hasattr(vectors, "detach"):  # a torch tensor
         vectors = vectors.detach().cpu()
         vectors = (vectors.float() if str(vectors.dtype) == "torch.bfloat16" else vectors).numpy()

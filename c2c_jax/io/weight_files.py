@@ -18,12 +18,12 @@ def fetch_advice(path: Path) -> str:
 
 
 def damaged(path: Path, problem: str) -> CheckpointError:
-    """Makes the error for a damaged file. problem: words that follow its path."""
+    """Makes the error for a damaged file. problem: words that follow the path in the message."""
     return CheckpointError(f"{path} {problem}; {fetch_advice(path)}")
 
 
 def truncated(path: Path, size: int) -> CheckpointError:
-    """Makes the error for a file that ends too early. size: its bytes."""
+    """Makes the error for a file that ends too early. size: its size in bytes."""
     return damaged(path, f"is a partial download: {size:,} bytes")
 
 

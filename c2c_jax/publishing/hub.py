@@ -10,7 +10,7 @@ from c2c_jax.io.hub import is_hub_name, offline_variable
 
 def require_access(name: str) -> None:
     """Raises ExportError if an upload cannot start: for an invalid name, offline, or without a token."""
-    if not is_hub_name(name):
+    if not is_hub_name(name) or "/" not in name:
         raise ExportError(f"--push {name}: this is not a valid hub name; pass OWNER/NAME")
     if variable := offline_variable():
         raise ExportError(f"--push {name}: {variable} is set; unset it to upload")

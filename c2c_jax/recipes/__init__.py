@@ -1,4 +1,4 @@
-"""Recipes: the settings of a training run, one file each. `get("recommended")` returns those of a recipe."""
+"""Recipes: the settings of a training run, one file each. `get("recommended")` returns the settings of one."""
 
 import difflib
 import importlib

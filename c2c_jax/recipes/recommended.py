@@ -13,7 +13,7 @@ compared by `noisy_mrr`: held-out captions are perturbed until they are as far f
 `photos/` holds a few hundred general, unlabelled images. Without `:gcc` it trains on the mini world. The batch size
 and the number of held-out captions adapt to the number of captions, from 300 to millions. The number of steps does not
 (`--config.steps`; with 0 it follows from `--config.epochs`). A run ends early after three validations without
-improvement (`--config.patience`). docs/recipe.md has figures.
+improvement (`--config.patience`). docs/recipe.md has results.
 """
 
 from c2c_jax.config import (

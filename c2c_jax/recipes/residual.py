@@ -1,4 +1,4 @@
-"""A Procrustes rotation plus a GELU MLP, trained with InfoNCE: the best recipe at captions.
+"""A Procrustes rotation plus a GELU MLP, trained with InfoNCE: the best recipe for retrieving captions.
 
     c2c train --recipe residual:gcc --workdir runs/residual
 

@@ -82,7 +82,7 @@ def search(
     `Library.update`. Scores are centred cosines, for texts minus hubness; see `search_scoring` for missing means.
 
     translator: see `bundle_folder`. clip, clap: as for `load_space`; None: the translator's. index: as for
-    `open_library`. references: a file of reference queries, one text a line; None: the captions stored in the
+    `open_library`. references: a file of reference queries, one text per line; None: the captions stored in the
     translator. centre: False for plain cosines. hubness: kinds of queries for which hubness is subtracted. Unreadable
     files are left out, with a message for each; those of earlier searches are only counted, unless `list_all`.
     Raises ConfigError, CaptionError, CheckpointError or BundleError; AudioError if no sound can be read, ImageError if
@@ -149,8 +149,8 @@ def search(
         logger.warning("left out: %s", why)
     if earlier and not list_all:
         logger.warning(
-            f"{len(earlier):,} of {len(earlier) + len(audio_errors) + len(audio_library.rows):,} sounds are left out, "
-            "as they could not be read before; --strict names them"
+            f"{len(earlier):,} of {len(earlier) + len(audio_errors) + len(audio_library.rows):,} sounds are left out "
+            "because earlier searches could not read them; --strict lists them"
         )
     if not audio_library.rows:
         count = len(audio_library.unreadable)
@@ -177,10 +177,10 @@ def rank(
     centre: bool = True,
     hubness: str = "texts",
 ) -> list[Hits]:
-    """Finds the `top` sounds of a library for each query. Logs how they were scored, see `search_scoring`.
+    """Finds the `top` sounds of a library for each query, and logs how they were scored; see `search_scoring`.
 
-    queries: by kind ("image" or "text") and name, their target vectors. The other arguments are those of
-    `search_scoring`. Raises StoreError for a damaged index.
+    queries: the target vectors of the queries, by kind ("image" or "text") and name. top: number of sounds per query.
+    The other arguments are those of `search_scoring`. Raises StoreError for a damaged index.
     """
     scoring = search_scoring(
         audio_library, bundle, encode_references, kinds=list(queries), centre=centre, hubness=hubness
@@ -273,7 +273,7 @@ def search_scoring(
         notes.append("hubness not subtracted: there are no reference queries")
         needs_texts = True
     if needs_texts:
-        notes.append(f"pass --references FILE with {MIN_TO_CENTRE} texts or more, one a line")
+        notes.append(f"pass --references FILE with {MIN_TO_CENTRE} texts or more, one per line")
     if encode_references and not texts.cache_info().currsize:
         notes.append(f"--references ignored: these queries use no reference texts with --hubness {hubness}")
     by_kind = {
@@ -293,7 +293,7 @@ def _mean(reference_RE: np.ndarray | None) -> np.ndarray | None:
 
 
 def _read_references(file: Path) -> list[str]:
-    """Reads texts from a file, one a line; if there are more than REFERENCES, keeps that many, evenly spaced. Raises
+    """Reads texts from a file, one per line; if there are more than REFERENCES, keeps that many, evenly spaced. Raises
     CaptionError if there is none."""
     source = Txt(f"txt:{file}")
     texts = list(source.rows())

@@ -16,9 +16,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 from PIL import Image
 
-from c2c_jax.errors import CheckpointError
+from c2c_jax.errors import AudioError, CheckpointError
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.images import to_image
+from c2c_jax.io.images import as_list, to_image
 from c2c_jax.io.json import format_json
 from c2c_jax.spaces.audio_preprocessing import AudioPreprocessor
 from c2c_jax.spaces.devices import tower_options
@@ -39,9 +39,10 @@ if TYPE_CHECKING:  # transformers imports torch: it is loaded only where texts a
 class Space:
     """A joint embedding space. `encode_*` return projections before L2 normalisation, float32 [B, E].
 
-    name: as passed to `load_space`. dim: E. fingerprint: SHA-256 of weights, config and tokenizer files. config:
-    content of config.json. model: an instance of a class in `weights.formats.FORMATS`. tokenizer and preprocessors:
-    None if their tower was not loaded. ignored: tensors of the checkpoint that the model does not need.
+    name: as passed to `load_space`. dim: width E of the vectors. fingerprint: SHA-256 of weights, config and tokenizer
+    files. config: content of config.json. model: an instance of a class in `weights.formats.FORMATS`. tokenizer,
+    image_preprocessor, audio_preprocessor: None if their tower was not loaded. ignored: tensors of the checkpoint that
+    the model does not need.
     """
 
     name: str
@@ -65,10 +66,11 @@ class Space:
         """The space's name, width and fingerprint."""
         return SpaceId(name=self.name, dim=self.dim, fingerprint=self.fingerprint)
 
-    def encode_text(self, texts: Sequence[str], *, batch_tokens: int = 2048) -> Float[np.ndarray, "B E"]:
-        """Text projections [B, E] of B texts. The tokenizer truncates long texts. batch_tokens: tokens per device and
-        batch.
+    def encode_text(self, texts: str | Iterable[str], *, batch_tokens: int = 2048) -> Float[np.ndarray, "B E"]:
+        """Text projections [B, E] of one text or several. The tokenizer truncates long texts. batch_tokens: tokens per
+        device and batch.
         """
+        texts = as_list(texts)
         vectors = np.empty((len(texts), self.dim), np.float32)
         for batch in self.text_batches(texts, batch_tokens):
             batch.scatter(self.run_text(batch.tokens), vectors)
@@ -125,9 +127,10 @@ class Space:
         cast = jax.tree.map(lambda value: value.astype(dtype), nnx.state(self.model))
         return dataclasses.replace(self, model=nnx.merge(nnx.graphdef(self.model), cast))
 
-    def encode_images(self, images: Sequence[Any], *, batch_size: int = 64) -> Float[np.ndarray, "B E"]:
-        """Image projections [B, E] of B images: paths, PIL images or arrays, see `io.images.to_image`. Raises
-        CheckpointError for a space without an image tower, ImageError for an image that cannot be read."""
+    def encode_images(self, images: Any, *, batch_size: int = 64) -> Float[np.ndarray, "B E"]:
+        """Image projections [B, E] of one image or several: paths, PIL images or arrays, see `io.images.to_image`.
+        Raises CheckpointError for a space without an image tower, ImageError for an image that cannot be read."""
+        images = as_list(images)
         starts = range(0, len(images), batch_size)
         pixels = (
             np.stack([self.preprocess_image(to_image(image)) for image in images[start : start + batch_size]])
@@ -155,9 +158,12 @@ class Space:
         """Audio projections [B, E] of B mono sounds of any length, in -1..1 at `audio_preprocessor.sample_rate`.
 
         batch_size: sounds per batch over all local devices. Raises CheckpointError for a space without an audio tower,
-        AudioError for an empty sound.
+        AudioError for a sound that is empty or not an array [samples] of floats.
         """
         preprocessor = self.require_audio_preprocessor()
+        for waveform in waveforms:
+            if getattr(waveform, "ndim", 0) != 1 or np.asarray(waveform).dtype.kind != "f":
+                raise AudioError("a sound must be an array [samples] of floats in -1..1: average its channels first")
         batch_size = batch_size_for(len(waveforms), batch_size)
         parts = (waveforms[start : start + batch_size] for start in range(0, len(waveforms), batch_size))
         return self._encode(_encode_audio, (preprocessor(part) for part in parts), batch_size)
@@ -254,15 +260,17 @@ def batch_size_for(count: int, max_size: int) -> int:
     return min(max_size, 1 << (count - 1).bit_length()) if count else max_size
 
 
-def load_space(name: str, *, only: Tower | None = None) -> Space:
+def load_space(name: str | Path, *, only: Tower | None = None) -> Space:
     """Loads a space from a checkpoint.
 
     name: a hub name or a local folder, with `:SUBFOLDER` if needed (`cvssp/audioldm-s-full-v2:text_encoder`), or an
-    original file of laion_clap or AudioLDM (`630k-audioset-best.pt`, `audioldm-s-full-v2.ckpt`). only: the one tower
-    that is needed; CLIP's image tower and both of CLAP's load alone in half the time.
+    original file of laion_clap or AudioLDM (`630k-audioset-best.pt`, `audioldm-s-full-v2.ckpt`). only: "text", "image"
+    or "audio", to load this tower alone; None: all towers. CLIP's image tower and each of CLAP's towers alone load in
+    half the time.
     Raises CheckpointError for a checkpoint that is missing, incomplete or of an unknown kind, that lacks the tower, or
     whose tensors do not fit its config.json.
     """
+    name = str(name)
     checkpoint = open_checkpoint(name)
     format, content, config = read_format(checkpoint, only)
     table, origin = checkpoint.table(content["model_type"]), str(checkpoint.path)
@@ -294,11 +302,12 @@ def load_space(name: str, *, only: Tower | None = None) -> Space:
         )
 
 
-def identify(name: str, *, download: bool = True) -> SpaceId:
+def identify(name: str | Path, *, download: bool = True) -> SpaceId:
     """Name, width and fingerprint of a checkpoint, without loading its towers. Raises like `load_space`.
 
     download: whether it may be downloaded; if not, a checkpoint that is not on this machine raises AbsentError.
     """
+    name = str(name)
     checkpoint = open_checkpoint(name, download=download)
     _, _, config = read_format(checkpoint)
     return SpaceId(name=name, dim=config.projection_dim, fingerprint=checkpoint.fingerprint())

@@ -338,7 +338,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if placeholder := describe_placeholder(file.read(256)):
             raise BundleError(f"{path} {placeholder}; fetch it again")
     try:
-        tensors = load(path.read_bytes())  # a mapped file could not be replaced on Windows
+        tensors = load(path.read_bytes())  # Windows could not replace a memory-mapped file
     except SafetensorError as error:
         raise BundleError(f"{path} is not a whole safetensors file ({error}); fetch it again") from None
     if invalid := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):

@@ -63,8 +63,8 @@ def known_settings(section: str, kind: str) -> set[str]:
     return {field.name for cls in classes for field in dataclasses.fields(cls)}
 
 
-def drop_foreign_settings(section: str, config: TranslatorConfig | ObjectiveConfig) -> None:
-    """Removes settings that the kind does not have, after a recipe's kind was overridden. section: as for
+def drop_inapplicable_settings(section: str, config: TranslatorConfig | ObjectiveConfig) -> None:
+    """Removes the settings that the kind does not have, for use after a recipe's kind was overridden. section: as for
     `known_settings`. Raises ConfigError for an unknown kind."""
     known = known_settings(section, config.kind)
     config.settings = {name: value for name, value in config.settings.items() if name in known}

@@ -15,14 +15,17 @@ from typing import Annotated
 
 import jax
 import msgspec
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from c2c_jax.errors import TrainingError, one_line
 from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
+from c2c_jax.io.console import unchanged_root_logger
 from c2c_jax.io.files import is_regular, sha256_of
 from c2c_jax.io.json import format_json, read_json_as
 from c2c_jax.training.step import TrainState, on_any_process
+
+with unchanged_root_logger():
+    import orbax.checkpoint as ocp
 
 KEPT = 2
 FILES = "files.json"  # in a checkpoint's folder, written last: the size and SHA-256 of each of its other files

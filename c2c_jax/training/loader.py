@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 import psutil
@@ -23,7 +22,11 @@ from jaxtyping import Float, Int
 
 from c2c_jax.config import Config
 from c2c_jax.data.store import SIDES, Store
+from c2c_jax.io.console import unchanged_root_logger
 from c2c_jax.training.step import process_rows, shard_rows
+
+with unchanged_root_logger():
+    import grain
 
 RESIDENT_FRACTION = 0.5  # maximum fraction of the devices' free memory that a resident store takes
 WINDOW_ROWS = 65_536  # rows that are shuffled together when a store is streamed

@@ -1,4 +1,4 @@
-"""Records a run: its metrics and its best bundle, in memory and in a work directory, and its progress."""
+"""Records a run's metrics and best bundle, in memory and in a work directory, and shows its progress."""
 
 import contextlib
 import dataclasses
@@ -51,9 +51,9 @@ _CHANGEABLE = (
 class RunLog:
     """The log of a run. Only process 0 writes.
 
-    workdir: gets `metrics.jsonl`, `config.json` and the best bundle; None: nothing is written. progress: whether to
-    show a progress bar, or status lines without a terminal. history: the entries of `metrics.jsonl`. best: the best
-    bundle so far. Raises ConfigError if `workdir` holds a run with another config.
+    workdir: folder for `metrics.jsonl`, `config.json` and the best bundle; None: nothing is written. progress: whether
+    to show a progress bar, or status lines if stderr is not a terminal. history: the entries of `metrics.jsonl`. best:
+    the best bundle so far. Raises ConfigError if `workdir` holds a run with another config.
     """
 
     def __init__(self, workdir: Path | None, config: Config, progress: bool = True):

@@ -94,7 +94,8 @@ def read_run_state(workdir: Path) -> RunState | None:
 
 @contextlib.contextmanager
 def exclusive_run(workdir: Path) -> Iterator[None]:
-    """Raises TrainingError if another run uses `workdir`. Process 0 checks for all hosts."""
+    """Context manager that locks a work directory. Raises TrainingError if another run uses it. Process 0 locks it for
+    all hosts."""
     if jax.process_index():
         yield
         return

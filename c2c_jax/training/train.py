@@ -69,9 +69,9 @@ def train(
     """Trains a translator on a store, and returns its best bundle; None if SIGTERM stopped the run, after saving a
     checkpoint.
 
-    workdir: gets checkpoints, `metrics.jsonl`, `config.json`, `curves.png` and the best `bundle/`; None: nothing is
-    written, and the run cannot be resumed. image_PS: raw source vectors of unlabelled images, if the config names any;
-    see `data.images.image_vectors`. progress: whether to show progress on stderr.
+    workdir: folder for checkpoints, `metrics.jsonl`, `config.json`, `curves.png` and the best `bundle/`; None: nothing
+    is written, and the run cannot be resumed. image_PS: raw source vectors of unlabelled images, if the config names
+    any; see `data.images.image_vectors`. progress: whether to show progress on stderr.
     Interrupted runs resume from their last intact checkpoint, bit-exactly on the same number of devices. Raises
     ConfigError before anything is compiled, TrainingError for a loss that is not finite and for a checkpoint that
     cannot be written, StoreError for a damaged store.

@@ -19,7 +19,7 @@ from c2c_jax.translator.centring import translate_image, translate_text
 
 PROBE = "a sound"  # two CLAPs are compared by their vectors of this text
 TRANSLATED_AT_ONCE = 8192  # vectors translated together
-TRANSFORMER_BATCH = 64  # the same, for the kind transformer, which takes 4 to 14 MiB a row
+TRANSFORMER_BATCH = 64  # the same for the kind transformer, which takes 4 to 14 MiB per row
 MIN_COSINE = 0.999  # of the vectors that two copies of one tower give PROBE
 NO_IMAGE_MEAN = (
     "the translator stores no mean of images, so image retrieval scores drop by 4 to 18 % (relative): "
@@ -33,8 +33,8 @@ def translate(
     """Translates raw source vectors [B, S] into unit target vectors [B, E], float32; see `centring.translate_image` and
     `centring.translate_text`.
 
-    kind: of the vectors, "image" or "text". Raises BundleError for a translator that returns zero or non-finite
-    vectors.
+    kind: "image" or "text", what the vectors are of. Raises BundleError for a translator that returns zero or
+    non-finite vectors.
     """
     block = TRANSFORMER_BATCH if bundle.spec.kind == "transformer" else TRANSLATED_AT_ONCE
     parts = [_translated(bundle, source_BS[i : i + block], output_mean, kind) for i in range(0, len(source_BS), block)]

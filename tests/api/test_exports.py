@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import c2c_jax
-from c2c_jax.api.messages import names_arguments
+from c2c_jax.api.messages import flags_to_arguments
 from c2c_jax.errors import ConfigError
 
 
@@ -30,19 +30,28 @@ def test_load_does_not_import_torch():
     assert found.stdout.strip() == "False", found.stderr
 
 
+def test_the_root_logger_is_the_programs():
+    code = "import logging, c2c_jax; c2c_jax.fit; c2c_jax.evaluate; print(logging.getLogger().handlers)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.strip() == "[]", found.stderr
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("pass a smaller --config.data.validation_size", "pass a smaller data.validation_size"),
+        ("pass a smaller --config.data.validation_size", "pass a smaller validation"),
         ("pass another --workdir", "pass another workdir"),
         ("--output-mean is 'x'", "output_mean is 'x'"),
         ("try --config.optimizer.clip_norm=1.0 or --mix", "try optimizer.clip_norm=1.0 or mix"),
         ("run c2c calibrate RUN --images photos/", "run c2c calibrate RUN --images photos/"),
+        ("for --output-mean audio: run c2c calibrate --sounds", "for output_mean audio: run c2c calibrate --sounds"),
+        ("--push me/x: run `hf auth login --force`", "push me/x: run `hf auth login --force`"),
+        ("there is no a\nb", "there is no a\\nb"),
         ("an en dash – and -- two hyphens", "an en dash – and -- two hyphens"),
     ],
 )
 def test_messages_name_arguments(message, expected):
-    @names_arguments
+    @flags_to_arguments
     def fail():
         raise ConfigError(message)
 

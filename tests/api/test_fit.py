@@ -134,13 +134,18 @@ def test_settings_of_another_kind_are_dropped_from_the_recipe():
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"stesp": 3}, ConfigError, "'stesp'; did you mean steps"),
+        ({"stesp": 3}, ConfigError, "'stesp' is neither an argument of fit nor a config field; did you mean steps"),
         ({"optimizer.lerning_rate": 3}, ConfigError, "did you mean optimizer.learning_rate"),
         ({"translator": {"settings": {"widht": 3}}}, ConfigError, "settings.widht is unknown"),
         ({"translator": {"kind": "nokind"}}, ConfigError, "nokind"),
         ({"batch_size": "x"}, ConfigError, "of type int"),
         ({"recipe": "norecipe"}, ConfigError, "norecipe"),
         ({"validation": 0}, ConfigError, "validation is 0"),
+        ({"data.validation_size": 7}, ConfigError, "set by fit itself: pass validation="),
+        ({"translator": "mlp"}, ConfigError, "must be a dictionary"),
+        ({"workdir": __file__}, ConfigError, "workdir .* is a file"),
+        ({"source": SOURCE[:1], "target": TARGET[:1]}, ConfigError, "source has 1 rows"),
+        ({"images": "photos/"}, ConfigError, "image files need spaces="),
         ({"validation": 500}, ConfigError, "validation is 500"),
         ({"images": IMAGES[:3]}, ImageError, "images has 3"),
         ({"images": IMAGES[:, :5]}, VectorError, r"images must be an array \[N, 24\]"),
@@ -174,3 +179,11 @@ def test_spaces_are_recorded_and_found_again():
     with pytest.raises(ConfigError, match="does not name its CLIP"):
         unnamed.encode_images("examples/dog.png")
     assert unnamed.encode_images("examples/dog.png", clip="miniworld/clip").shape == (1, 64)
+
+
+def test_the_docstrings_example():
+    translator = c2c_jax.fit(
+        SOURCE, TARGET, adapt=False, translator={"kind": "mlp", "settings": {"width": 256}},
+        **{**QUICK, "steps": np.int64(3), "optimizer.learning_rate": np.float32(1e-4)},
+    )  # fmt: skip
+    assert translator.bundle.spec.settings.width == 256

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +74,16 @@ def test_sound_depends_on_image_and_seed_alone(pipe, audio):
     assert np.abs(pipe(DOG, seed=4, **QUICK).samples - audio.samples).max() > 0.01
 
 
+def test_loaded_spaces_and_few_images(pipe, audio):
+    clip, clap = c2c_jax.load_space("miniworld/clip"), c2c_jax.load_space("miniworld/clap")
+    pipe = c2c_jax.pipeline(pipe.translator, clip=clip, clap=clap, generator=Path(GENERATOR), progress=False)
+    (sound,) = pipe((path for path in [DOG]), seed=3, **QUICK)
+    assert sound.clap_score == pytest.approx(audio.clap_score, abs=1e-4)
+    assert pipe([]) == [] and pipe.encode_text([]).shape == (0, 64)
+    with pytest.raises(ConfigError, match="batch_size must be 1 or more"):
+        c2c_jax.pipeline(TRANSLATOR, batch_size=0)
+
+
 def test_best_candidate_is_returned(pipe):
     single = [pipe(DOG, seed=seed, **QUICK) for seed in (5, 6, 7)]
     best = pipe(DOG, seed=5, candidates=3, **QUICK)
@@ -119,6 +130,7 @@ def test_parts_that_do_not_fit_are_refused(clip_folder, audioldm_folder):
         c2c_jax.pipeline(TRANSLATOR, generator="miniworld/nothing")
 
 
+@pytest.mark.slow
 def test_a_generator_is_needed_for_sounds_alone():
     rng = np.random.default_rng(0)
     spaces = ("miniworld/clip", "miniworld/audioldm:text_encoder")

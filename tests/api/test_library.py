@@ -100,6 +100,8 @@ def test_only_new_sounds_are_encoded(folder, library, tmp_path, monkeypatch):
         ({"images": "a.png"}, ConfigError, "pass translator="),
         ({"images": "nofile.png", "translator": TRANSLATOR}, ImageError, "nofile.png"),
         ({"text": "rain", "k": 0}, ConfigError, "k must be 1 or more"),
+        ({"text": "rain", "hubness": "images"}, ConfigError, "hubness is 'images'"),
+        ({"text": "rain", "references": "a text"}, ConfigError, "a list of texts"),
         ({"text": " "}, ConfigError, "empty"),
         ({"text": "rain", "translator": "nofolder"}, BundleError, "nofolder"),
     ],

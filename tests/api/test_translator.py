@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import c2c_jax
-from c2c_jax.errors import BundleError, ConfigError, ImageError, VectorError
+from c2c_jax.errors import BundleError, ConfigError, ExportError, ImageError, VectorError
 from c2c_jax.io.resolve import bundle_folder
 from c2c_jax.torch import Translator as TorchTranslator
 from tests.fixtures.hub import TOKEN, stand_in
@@ -165,3 +165,26 @@ def test_nothing_is_printed(translator, vectors_BS, capfd, caplog):
     translator.translate(vectors_BS)
     translator.encode_images("examples/dog.png")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_loaded_clip_is_used(translator, clip_folder):
+    clip = c2c_jax.load_space("miniworld/clip")
+    expected_BE = translator.encode_images("examples/dog.png")
+    np.testing.assert_array_equal(translator.encode_images(Path("examples/dog.png"), clip=clip), expected_BE)
+    with pytest.raises(BundleError, match="another space"):
+        translator.encode_images("examples/dog.png", clip=c2c_jax.load_space(clip_folder))
+
+
+def test_images_may_come_from_a_generator(translator):
+    files = sorted(Path("examples").glob("*.png"))
+    expected_BE = translator.encode_images([str(path) for path in files])
+    np.testing.assert_array_equal(translator.encode_images(path for path in files), expected_BE)
+
+
+def test_pushed_translators_name_their_spaces_and_owner(translator):
+    arrays = np.random.default_rng(0).normal(size=(2, 100, 64))
+    fitted = c2c_jax.fit(*arrays, "mlp", steps=1, batch_size=64, progress=False)
+    with pytest.raises(ExportError, match="pass spaces= to fit"):
+        fitted.push_to_hub("me/name")
+    with pytest.raises(ExportError, match="pass OWNER/NAME"):
+        translator.push_to_hub("name")

@@ -155,6 +155,7 @@ def test_geometry(run, evaluate):
     assert "the geometry of the two spaces" in stdout and "linear maps between the two text spaces" in stdout
 
 
+@pytest.mark.slow
 def test_geometry_of_pairs_without_a_store(run, clap, media_folder, evaluate, tmp_path):
     """A bundle without a store: both spaces are described, without the map between the texts."""
     published = Path(shutil.copytree(run / "bundle", tmp_path / "published"))

@@ -103,6 +103,7 @@ def test_folder_is_a_bundle_and_a_card(run, tmp_path, capsys):
     assert (metadata.library_name, metadata.license, metadata.base_model) == ("c2c_jax", "other", None)
 
 
+@pytest.mark.slow
 def test_no_local_path_is_published(run, tmp_path):
     assert main(["export", str(run), "--out", str(tmp_path / "pub"), "--onnx"]) == 0
     places = [str(place).encode() for place in (tmp_path, run, ROOT, sys.prefix)]

@@ -283,6 +283,7 @@ def test_a_vector_needs_no_torch(bundle, image_folder, tmp_path):
     assert np.load(tmp_path / "x.npy").shape == (64,)
 
 
+@pytest.mark.slow
 def test_interrupted_runs_leave_complete_files(bundle, image_folder, audioldm_folder):
     """Ctrl-C during the second sound: the first is complete, and no file is incomplete."""
     arguments = [

@@ -204,6 +204,7 @@ def test_sound_of_the_user_stays(refused, infer, image_folder):
     assert infer(image_folder / "a.png")[0] == 0
 
 
+@pytest.mark.slow
 def test_interrupted_rerun_leaves_no_old_record(infer, image_folder, monkeypatch):
     assert infer(image_folder / "a.png")[0] == 0
     (known,) = json.loads((image_folder / "a.sound.json").read_text())["sounds"]

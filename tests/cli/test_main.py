@@ -281,7 +281,7 @@ def test_store_of_another_pair(run, clip_folder, audioldm_folder, tmp_path, caps
     [
         ("train", "c2c train --recipe"),
         ("embed", "c2c embed"),
-        ("infer", "infer.py photo.png"),
+        ("infer", "c2c infer photo.png"),
         ("export", "c2c export runs/mlp --out"),
         ("import-checkpoint", "c2c import-checkpoint linear2"),
     ],

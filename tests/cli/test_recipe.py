@@ -134,3 +134,11 @@ def test_train_and_embed_by_name(tmp_path, monkeypatch, capsys):
     assert "no image matches" in refused(capsys, ["train", *data, "--images", "photos/*.png"])
     assert "unknown argument --images" in refused(capsys, ["embed", *data, "--images", "photos/", "--out", "x"])
     assert "unknown recipe 'x'" in refused(capsys, ["embed", "--recipe", "x", "--out", "store"])
+
+
+def test_a_file_of_captions_without_its_kind(tmp_path, capsys):
+    (tmp_path / "captions.txt").write_text("a dog barks\n")
+    file = tmp_path / "captions.txt"
+    assert f"write txt:{file} for one caption a line" in refused(
+        capsys, ["train", "--recipe", "mlp", "--data", str(file)]
+    )

@@ -123,7 +123,7 @@ def test_unreadable_sounds_are_reported_once(search, audio_folder, encoded):
     code, again, err = search("--text", "rain")
     assert (code, again, encoded) == (0, lines, [])
     assert err.splitlines()[1:-1] == [
-        "3 of 7 sounds are left out, as they could not be read before; --strict names them"
+        "3 of 7 sounds are left out because earlier searches could not read them; --strict lists them"
     ]
     code, again, err = search("--text", "rain", "--strict")
     assert (code, again, encoded) == (2, lines, []) and len(left_out(err)) == 3

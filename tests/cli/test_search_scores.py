@@ -119,7 +119,7 @@ def test_a_file_of_references(search, many, clap, tmp_path):
     code, _, err = search("--text", "heavy rain", inputs=flags)
     assert code == 0 and err.splitlines()[-1] == (
         "scores: texts by cosine; not centred: the mean of queries is unknown; hubness not subtracted: there are no "
-        "reference queries; pass --references FILE with 32 texts or more, one a line"
+        "reference queries; pass --references FILE with 32 texts or more, one per line"
     )
 
 

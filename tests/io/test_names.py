@@ -64,15 +64,15 @@ def test_last_component(path, last):
         ("tab\t.wav", "contains '\\t'"),
         ("dog.", "ends with a dot"),
         ("dog ", "ends with a dot or a space"),
-        ("NUL", "is a device"),
-        ("aux.wav", "is a device"),
+        ("NUL", "is reserved for a device"),
+        ("aux.wav", "is reserved for a device"),
         ("auxiliary.wav", ""),
     ],
 )
 def test_names_that_windows_refuses(name, fault):
     """As pathlib says, where it knows: it does not say which characters are allowed."""
     assert windows_name_fault(name).startswith(fault) and bool(windows_name_fault(name)) == bool(fault)
-    if fault == "is a device":
+    if fault == "is reserved for a device":
         assert PureWindowsPath(name).stem.upper() in {"NUL", "AUX"}
 
 

@@ -29,7 +29,7 @@ def card(name: str) -> dict:
     return json.loads((EMBEDDED / name / "scores.json").read_text())["scores"]
 
 
-@pytest.mark.parametrize("module", [clip, clap], ids=["clip", "clap"])
+@pytest.mark.parametrize("module", [clip, pytest.param(clap, marks=pytest.mark.slow)], ids=["clip", "clap"])
 def test_scores_agree_with_the_card(module):
     """Scores on every third scene of the test split agree with the card within three standard deviations."""
     name = module.__name__.rpartition(".")[2]

@@ -20,7 +20,7 @@ from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 from c2c_jax.translator.memory import Memory, evenly_spaced
 
 S, E = 8, 6
-ADVICE = "pass --references FILE with 32 texts or more, one a line"
+ADVICE = "pass --references FILE with 32 texts or more, one per line"
 
 
 def vectors(seed: int, count: int, dim: int = E) -> np.ndarray:

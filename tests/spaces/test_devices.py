@@ -27,6 +27,7 @@ def test_devices_share_the_cores_evenly(cores, expected):
     assert devices(cores) == expected
 
 
+@pytest.mark.slow
 def test_user_settings_take_precedence():
     assert devices(4, NPROC="2") == 1
     assert devices(4, JAX_NUM_CPU_DEVICES="2") == 2

@@ -131,3 +131,12 @@ def test_zero_vectors_are_errors(tmp_path, clip_folder):
         space = load_space(str(folder))
         with pytest.raises(CheckpointError, match=f"{folder} gives vectors that are zero or not finite"):
             space.encode_text(["a dog"]) if name == "text" else space.encode_images([Image.new("RGB", (8, 8), "red")])
+
+
+def test_single_texts_and_images(clip_folder):
+    space = load_space(clip_folder)
+    np.testing.assert_allclose(space.encode_text("a dog"), space.encode_text(["a dog"]), atol=1e-6)
+    image = Image.new("RGB", (40, 40), "red")
+    expected = space.encode_images([image])
+    for single in (image, np.asarray(image), np.asarray(image)[None], (each for each in [image])):
+        np.testing.assert_allclose(space.encode_images(single), expected, atol=1e-6)

@@ -35,9 +35,10 @@ TIGHT = Limits(cpu=1, idle=1, memory=2**27)
     ("cases", "verbs", "expected"),
     [
         (3, VERBS[:2], {"streams": 3, "full disk": 3}),
-        pytest.param(20, VERBS, {"streams": 10, "full disk": 12, "read-only": 4}, marks=pytest.mark.slow),
+        (20, VERBS, {"streams": 10, "full disk": 12, "read-only": 4}),
     ],
 )
+@pytest.mark.slow
 def test_part_of_the_campaign(tmp_path, cases, verbs, expected):
     """Runs in a separate process, as children must be forked before JAX starts."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
